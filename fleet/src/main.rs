@@ -1,0 +1,2 @@
+//! fleetwire
+fn main() {}
