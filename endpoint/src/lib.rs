@@ -1,1 +1,3 @@
-//! endpoint
+//! A local endpoint.
+
+pub mod pki;
