@@ -1,0 +1,98 @@
+//! How a packet gets its fixed header and lands in the caller's buffer.
+
+use crate::wire::{Counter, REMAINING_LEN_MAX, Sink, Writer, varint_len};
+use crate::{EncodeError, Version};
+
+/// What a packet must know about itself to be encoded.
+pub(crate) trait Encode {
+    /// Type and flags.
+    fn first_byte(&self) -> u8;
+
+    /// Writes what follows the fixed header, and refuses what decoding would refuse.
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError>;
+
+    /// So many bytes belong to the packet and are not written: its owner sends them behind it.
+    fn tail_len(&self) -> usize {
+        0
+    }
+}
+
+/// The length of what [`encode`] writes, in bytes.
+pub(crate) fn encoded_len(packet: &impl Encode, version: Version) -> Result<usize, EncodeError> {
+    Measured::new(packet, version).map(|measured| measured.written_len)
+}
+
+/// Writes the packet to the start of `out` and returns its length.
+pub(crate) fn encode(packet: &impl Encode, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
+    let Measured {
+        remaining_len,
+        written_len: needed,
+    } = Measured::new(packet, version)?;
+    let out = out
+        .get_mut(..needed)
+        .ok_or(EncodeError::BufferTooSmall { needed })?;
+    let mut sink = Writer::new(out);
+    sink.put_u8(packet.first_byte());
+    sink.put_varint(remaining_len);
+    packet.encode_body(version, &mut sink)?;
+    debug_assert!(sink.is_full(), "encoder wrote less than it had counted");
+    Ok(needed)
+}
+
+struct Measured {
+    /// What the fixed header says.
+    remaining_len: usize,
+    /// Fixed header and body, without the tail.
+    written_len: usize,
+}
+
+impl Measured {
+    #[inline]
+    fn new(packet: &impl Encode, version: Version) -> Result<Self, EncodeError> {
+        let mut counter = Counter::default();
+        packet.encode_body(version, &mut counter)?;
+        let remaining_len = counter
+            .len
+            .checked_add(packet.tail_len())
+            .ok_or(EncodeError::TooLarge)?;
+        if remaining_len > REMAINING_LEN_MAX {
+            return Err(EncodeError::TooLarge);
+        }
+        Ok(Self {
+            remaining_len,
+            written_len: 1 + varint_len(remaining_len) + counter.len,
+        })
+    }
+}
+
+/// The public methods of everything that can be encoded.
+macro_rules! encodable {
+    ($($packet:ty),+) => {
+        $(impl $packet {
+            /// The length of the encoded packet in bytes, fixed header included.
+            ///
+            /// # Errors
+            ///
+            /// Those of `encode`, except for a buffer that is too small.
+            pub fn encoded_len(&self, version: crate::Version) -> Result<usize, crate::EncodeError> {
+                crate::encode::encoded_len(self, version)
+            }
+
+            /// Writes the packet to the start of `out` and returns its length in bytes.
+            ///
+            /// # Errors
+            ///
+            /// If `out` is too small, the packet is longer than MQTT can express, the version cannot express it, or a
+            /// receiver would refuse it. What `out` holds then is unspecified.
+            pub fn encode(
+                &self,
+                version: crate::Version,
+                out: &mut [u8],
+            ) -> Result<usize, crate::EncodeError> {
+                crate::encode::encode(self, version, out)
+            }
+        })+
+    };
+}
+
+pub(crate) use encodable;

@@ -1,0 +1,255 @@
+//! Where a packet begins and ends: the fixed header, v5 section 2.1, v3.1.1 section 2.2.
+//!
+//! The same bytes give the same answer in whatever pieces they arrive: nothing is remembered between two calls.
+
+use crate::wire::varint_len;
+use crate::{DecodeError, PacketType};
+
+/// The shortest packet: a first byte and a remaining length of zero.
+const FRAME_LEN_MIN: usize = 2;
+
+/// One whole packet, not decoded yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    packet_type: PacketType,
+    first: u8,
+    header_len: u8,
+    body: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// The packet type.
+    #[must_use]
+    pub const fn packet_type(&self) -> PacketType {
+        self.packet_type
+    }
+
+    /// The first byte: type and flags.
+    #[must_use]
+    pub const fn first_byte(&self) -> u8 {
+        self.first
+    }
+
+    /// The flags of the fixed header, in the four low bits.
+    #[must_use]
+    pub const fn flags(&self) -> u8 {
+        self.first & 0x0F
+    }
+
+    /// What follows the fixed header.
+    #[must_use]
+    pub const fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// The length of the whole packet in bytes, fixed header included.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a frame has at least two bytes")]
+    pub const fn len(&self) -> usize {
+        self.header_len as usize + self.body.len()
+    }
+
+    /// The remaining length must be in its shortest form in 5.0, `[MQTT-1.5.5-1]`; 3.1.1 does not ask for it.
+    pub(crate) const fn check_header_minimal(&self) -> Result<(), DecodeError> {
+        if self.header_len as usize == 1 + varint_len(self.body.len()) {
+            Ok(())
+        } else {
+            Err(DecodeError::VariableByteIntegerNotMinimal)
+        }
+    }
+}
+
+/// What [`split`] found at the start of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split<'a> {
+    /// A whole packet. The next one starts [`Frame::len`] bytes further on.
+    Complete(Frame<'a>),
+    /// The packet is not whole yet.
+    Partial {
+        /// At least so many more bytes are needed: exact as soon as the fixed header is there.
+        missing: usize,
+    },
+}
+
+/// What [`measure`] found at the start of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// A whole packet of so many bytes, fixed header included.
+    Whole(usize),
+    /// The packet is not whole yet.
+    Partial {
+        /// At least so many more bytes are needed: exact if `declared` is known.
+        missing: usize,
+        /// The length of the whole packet, as soon as its fixed header is there.
+        declared: Option<usize>,
+    },
+}
+
+/// Finds the first packet in the bytes.
+///
+/// `packet_len_max` is the longest packet that is accepted, in bytes and with its fixed header, as v5 section
+/// 3.1.2.11.4 counts. It is enforced as soon as the fixed header is there.
+///
+/// # Errors
+///
+/// [`DecodeError::PacketTypeReserved`], [`DecodeError::RemainingLengthTooLong`], [`DecodeError::PacketTooLarge`].
+/// There is no way to find the next packet after one of them.
+#[inline]
+pub fn split(bytes: &[u8], packet_len_max: usize) -> Result<Split<'_>, DecodeError> {
+    let header = match Header::read(bytes, packet_len_max)? {
+        Ok(header) => header,
+        Err(missing) => return Ok(Split::Partial { missing }),
+    };
+    let (Some(&first), Some(body)) = (bytes.first(), bytes.get(header.len..header.packet_len())) else {
+        return Ok(Split::Partial {
+            missing: header.packet_len() - bytes.len(),
+        });
+    };
+    // `Header::read` has seen one to four bytes of remaining length.
+    let header_len = header.len as u8;
+    Ok(Split::Complete(Frame {
+        packet_type: header.packet_type,
+        first,
+        header_len,
+        body,
+    }))
+}
+
+/// Finds how long the first packet in the bytes is, without looking into it.
+///
+/// # Errors
+///
+/// As [`split`].
+#[inline]
+pub fn measure(bytes: &[u8], packet_len_max: usize) -> Result<Measure, DecodeError> {
+    let len = match Header::read(bytes, packet_len_max)? {
+        Ok(header) => header.packet_len(),
+        Err(missing) => {
+            return Ok(Measure::Partial {
+                missing,
+                declared: None,
+            });
+        }
+    };
+    Ok(match len.checked_sub(bytes.len()) {
+        None | Some(0) => Measure::Whole(len),
+        Some(missing) => Measure::Partial {
+            missing,
+            declared: Some(len),
+        },
+    })
+}
+
+/// A fixed header that is there and allowed.
+struct Header {
+    packet_type: PacketType,
+    /// Its own length: 2 to 5 bytes.
+    len: usize,
+    remaining_len: usize,
+}
+
+impl Header {
+    const fn packet_len(&self) -> usize {
+        self.len + self.remaining_len
+    }
+
+    /// The inner error is how many bytes are missing at least.
+    #[inline]
+    fn read(bytes: &[u8], packet_len_max: usize) -> Result<Result<Self, usize>, DecodeError> {
+        let Some((&first, rest)) = bytes.split_first() else {
+            return Ok(Err(FRAME_LEN_MIN));
+        };
+        let Some(packet_type) = PacketType::from_first_byte(first) else {
+            return Err(DecodeError::PacketTypeReserved);
+        };
+        let mut remaining_len = 0;
+        for (index, &byte) in rest.iter().take(4).enumerate() {
+            remaining_len |= usize::from(byte & 0x7F) << (7 * index);
+            if byte & 0x80 == 0 {
+                let header = Self {
+                    packet_type,
+                    len: index + 2,
+                    remaining_len,
+                };
+                if header.packet_len() > packet_len_max {
+                    return Err(DecodeError::PacketTooLarge);
+                }
+                return Ok(Ok(header));
+            }
+        }
+        if rest.len() < 4 {
+            Ok(Err(1))
+        } else {
+            Err(DecodeError::RemainingLengthTooLong)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn partial(missing: usize, declared: Option<usize>) -> Result<Measure, DecodeError> {
+        Ok(Measure::Partial { missing, declared })
+    }
+
+    #[test]
+    fn shortest_packet() {
+        let Ok(Split::Complete(frame)) = split(&[0xC0, 0x00, 0xFF], 2) else {
+            panic!("not complete")
+        };
+        assert_eq!(frame.packet_type(), PacketType::Pingreq);
+        assert_eq!(frame.len(), 2);
+        assert!(frame.body().is_empty());
+        assert_eq!(measure(&[0xC0, 0x00, 0xFF], 2), Ok(Measure::Whole(2)));
+    }
+
+    #[test]
+    fn missing_bytes() {
+        assert_eq!(measure(&[], 100), partial(2, None));
+        assert_eq!(measure(&[0x30], 100), partial(1, None));
+        assert_eq!(measure(&[0x30, 0x80], 1000), partial(1, None));
+        assert_eq!(measure(&[0x30, 0x80, 0x01], 1000), partial(128, Some(131)));
+        assert_eq!(measure(&[0x30, 0x03, 0, 1], 100), partial(1, Some(5)));
+        assert_eq!(split(&[0x30, 0x03, 0, 1], 100), Ok(Split::Partial { missing: 1 }));
+    }
+
+    #[test]
+    fn refused_from_the_fixed_header_alone() {
+        assert_eq!(
+            measure(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], 268_435_459),
+            Err(DecodeError::PacketTooLarge)
+        );
+        assert_eq!(
+            measure(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], 268_435_460),
+            partial(268_435_455, Some(268_435_460))
+        );
+        assert_eq!(split(&[0x30, 0x03], 4), Err(DecodeError::PacketTooLarge));
+        assert_eq!(split(&[0x30, 0x03], 5), Ok(Split::Partial { missing: 3 }));
+        assert_eq!(measure(&[0x30, 0x80, 0x80, 0x80], 100), partial(1, None));
+        assert_eq!(
+            measure(&[0x30, 0x80, 0x80, 0x80, 0x80], 100),
+            Err(DecodeError::RemainingLengthTooLong)
+        );
+        assert_eq!(split(&[0x0F], 100), Err(DecodeError::PacketTypeReserved));
+    }
+
+    proptest! {
+        #[test]
+        fn the_two_agree_and_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), max in 0_usize..400) {
+            match (split(&bytes, max), measure(&bytes, max)) {
+                (Ok(Split::Complete(frame)), Ok(Measure::Whole(len))) => {
+                    prop_assert_eq!(frame.len(), len);
+                    prop_assert!(len <= bytes.len() && len <= max);
+                }
+                (Ok(Split::Partial { missing }), Ok(Measure::Partial { missing: same, .. })) => {
+                    prop_assert_eq!(missing, same);
+                    prop_assert!(missing > 0);
+                }
+                (one, other) => prop_assert_eq!(one.err(), other.err()),
+            }
+        }
+    }
+}

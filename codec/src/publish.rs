@@ -1,0 +1,172 @@
+//! PUBLISH, v5 section 3.3, v3.1.1 section 3.3.
+
+use crate::encode::{self, Encode, encodable};
+use crate::wire::{Reader, Sink};
+use crate::{
+    Carrier, DecodeError, EncodeError, Frame, PacketId, PacketType, Properties, QoS, TopicName, Version,
+};
+
+/// An application message on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// Whether the packet may have been sent before; never with QoS 0.
+    pub dup: bool,
+    /// The quality of service.
+    pub qos: QoS,
+    /// To the server: keep the message for later subscribers. From the server: it was kept.
+    pub retain: bool,
+    /// The topic; [`TopicName::ALIASED`] if the Topic Alias among the properties stands for it.
+    pub topic: TopicName<'a>,
+    /// The packet identifier; there exactly if the QoS is above 0.
+    pub packet_id: Option<PacketId>,
+    /// The properties; none in 3.1.1. A server forwards them unaltered by encoding what it decoded.
+    pub properties: Properties<'a>,
+    /// The application's bytes.
+    pub payload: &'a [u8],
+}
+
+const RETAIN: u8 = 0b0001;
+const QOS_SHIFT: u32 = 1;
+const DUP: u8 = 0b1000;
+
+impl<'a> Publish<'a> {
+    /// A message with QoS 0, not retained and without properties.
+    #[must_use]
+    pub const fn new(topic: TopicName<'a>, payload: &'a [u8]) -> Self {
+        Self {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic,
+            packet_id: None,
+            properties: Properties::EMPTY,
+            payload,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(frame.body());
+        let flags = frame.flags();
+        let qos = QoS::from_bits(flags >> QOS_SHIFT)?;
+        let dup = flags & DUP != 0;
+        if dup && qos == QoS::AtMostOnce {
+            return Err(DecodeError::DupOnQoS0);
+        }
+        let topic = TopicName::decode_or_aliased(&mut reader)?;
+        let packet_id = if qos == QoS::AtMostOnce {
+            None
+        } else {
+            Some(reader.packet_id()?)
+        };
+        let properties = Properties::decode(&mut reader, version, Carrier::Publish)?;
+        check_topic(topic, properties)?;
+        let payload = reader.take_rest();
+        Ok(Self {
+            dup,
+            qos,
+            retain: flags & RETAIN != 0,
+            topic,
+            packet_id,
+            properties,
+            payload,
+        })
+    }
+
+    /// The length of what [`Publish::encode_header`] writes, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publish::encode_header`], except for a buffer that is too small.
+    pub fn header_len(&self, version: Version) -> Result<usize, EncodeError> {
+        encode::encoded_len(&Header(self), version)
+    }
+
+    /// Writes everything before the payload to the start of `out` and returns its length in bytes. The fixed header
+    /// counts the payload, whose bytes must follow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publish::encode`]; `out` need not have room for the payload.
+    pub fn encode_header(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
+        encode::encode(&Header(self), version, out)
+    }
+
+    fn first_byte(&self) -> u8 {
+        PacketType::Publish.first_byte()
+            | if self.dup { DUP } else { 0 }
+            | self.qos.bits() << QOS_SHIFT
+            | if self.retain { RETAIN } else { 0 }
+    }
+}
+
+/// A topic, or in 5.0 an alias for it, v5 section 3.3.2.1, v3.1.1 `[MQTT-4.7.3-1]`.
+#[inline]
+fn check_topic(topic: TopicName<'_>, properties: Properties<'_>) -> Result<(), DecodeError> {
+    if topic.is_empty() && properties.topic_alias().is_none() {
+        return Err(DecodeError::TopicNameMissing);
+    }
+    Ok(())
+}
+
+impl Encode for Publish<'_> {
+    #[inline]
+    fn first_byte(&self) -> u8 {
+        self.first_byte()
+    }
+
+    #[inline]
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
+        Header(self).encode_body(version, sink)?;
+        sink.put(self.payload);
+        Ok(())
+    }
+}
+
+encodable!(Publish<'_>);
+
+/// A PUBLISH whose payload is sent by its owner.
+struct Header<'p, 'a>(&'p Publish<'a>);
+
+impl Encode for Header<'_, '_> {
+    #[inline]
+    fn first_byte(&self) -> u8 {
+        self.0.first_byte()
+    }
+
+    #[inline]
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
+        let Publish {
+            dup,
+            qos,
+            topic,
+            packet_id,
+            properties,
+            ..
+        } = *self.0;
+        match version {
+            Version::V5 => check_topic(topic, properties)?,
+            // The properties, and with them the alias, are left out.
+            Version::V311 => check_topic(topic, Properties::EMPTY)?,
+        }
+        sink.put_binary(topic.as_bytes())?;
+        match (qos, packet_id) {
+            // [MQTT-3.3.1-2] of both versions.
+            (QoS::AtMostOnce, None) if dup => return Err(DecodeError::DupOnQoS0.into()),
+            (QoS::AtMostOnce, None) => {}
+            (QoS::AtLeastOnce | QoS::ExactlyOnce, Some(packet_id)) => sink.put_u16(packet_id.value()),
+            // v5 [MQTT-2.2.1-2] and -3, v3.1.1 [MQTT-2.3.1-1] and -5.
+            (QoS::AtMostOnce, Some(_)) | (_, None) => return Err(EncodeError::PacketIdMismatch),
+        }
+        properties.encode(version, Carrier::Publish, sink)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn tail_len(&self) -> usize {
+        self.0.payload.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

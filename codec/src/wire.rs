@@ -1,0 +1,293 @@
+//! The data types of the wire, v5 section 1.5: read from a slice, written to a sink.
+
+use crate::{DecodeError, PacketId, text};
+
+/// The largest value of a variable byte integer, and so the longest remaining length: 128^4 - 1,
+/// v5 section 1.5.5.
+pub const REMAINING_LEN_MAX: usize = 268_435_455;
+
+/// The bytes of a packet that are not read yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Everything that is left.
+    pub(crate) const fn take_rest(&mut self) -> &'a [u8] {
+        let rest = self.rest;
+        self.rest = &[];
+        rest
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    #[inline]
+    pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
+        self.array().map(|[byte]| byte)
+    }
+
+    #[inline]
+    pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    #[inline]
+    pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// A packet identifier, v5 `[MQTT-2.2.1-3]`, v3.1.1 `[MQTT-2.3.1-1]`.
+    #[inline]
+    pub(crate) fn packet_id(&mut self) -> Result<PacketId, DecodeError> {
+        PacketId::new(self.u16()?).ok_or(DecodeError::PacketIdZero)
+    }
+
+    /// A variable byte integer in its shortest form, v5 `[MQTT-1.5.5-1]`.
+    #[inline]
+    pub(crate) fn varint(&mut self) -> Result<u32, DecodeError> {
+        let mut value = 0;
+        for index in 0..4 {
+            let byte = self.u8()?;
+            value |= u32::from(byte & 0x7F) << (7 * index);
+            if byte & 0x80 == 0 {
+                // Only a last byte of zero adds nothing.
+                if byte == 0 && index > 0 {
+                    return Err(DecodeError::VariableByteIntegerNotMinimal);
+                }
+                return Ok(value);
+            }
+        }
+        Err(DecodeError::VariableByteIntegerTooLong)
+    }
+
+    /// Binary data behind its two-byte length.
+    #[inline]
+    pub(crate) fn binary(&mut self) -> Result<&'a [u8], DecodeError> {
+        let len = self.u16()?;
+        self.bytes(usize::from(len))
+    }
+
+    /// A string behind its two-byte length.
+    #[inline]
+    pub(crate) fn string(&mut self) -> Result<&'a str, DecodeError> {
+        self.string_and_wildcard().map(|(text, _)| text)
+    }
+
+    /// A string, and whether it holds a topic wildcard.
+    #[inline]
+    pub(crate) fn string_and_wildcard(&mut self) -> Result<(&'a str, bool), DecodeError> {
+        text::check(self.binary()?)
+    }
+
+    /// Everything must have been read.
+    #[inline]
+    pub(crate) const fn finish(self) -> Result<(), DecodeError> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::TrailingBytes)
+        }
+    }
+}
+
+/// Where an encoder puts bytes. The same encoder runs against [`Counter`] for the length.
+pub(crate) trait Sink {
+    fn put(&mut self, bytes: &[u8]);
+
+    #[inline]
+    fn put_u8(&mut self, value: u8) {
+        self.put(&[value]);
+    }
+
+    #[inline]
+    fn put_u16(&mut self, value: u16) {
+        self.put(&value.to_be_bytes());
+    }
+
+    #[inline]
+    fn put_u32(&mut self, value: u32) {
+        self.put(&value.to_be_bytes());
+    }
+
+    #[inline]
+    fn put_varint(&mut self, value: usize) {
+        let mut rest = value;
+        while rest > 0x7F {
+            self.put_u8(low_seven_bits(rest) | 0x80);
+            rest >>= 7;
+        }
+        self.put_u8(low_seven_bits(rest));
+    }
+
+    /// Bytes behind their two-byte length.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::FieldTooLong`] above 65,535 bytes.
+    #[inline]
+    fn put_binary(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let len = u16::try_from(bytes.len()).map_err(|_| DecodeError::FieldTooLong)?;
+        self.put_u16(len);
+        self.put(bytes);
+        Ok(())
+    }
+
+    /// A string that is not of a checked type: U+0000 is refused here.
+    #[inline]
+    fn put_unchecked_string(&mut self, text: &str) -> Result<(), DecodeError> {
+        text::check_str(text)?;
+        self.put_binary(text.as_bytes())
+    }
+}
+
+const fn low_seven_bits(value: usize) -> u8 {
+    (value & 0x7F) as u8
+}
+
+/// How many bytes a variable byte integer takes.
+pub(crate) const fn varint_len(value: usize) -> usize {
+    match value {
+        0..=0x7F => 1,
+        0x80..=0x3FFF => 2,
+        0x4000..=0x1F_FFFF => 3,
+        _ => 4,
+    }
+}
+
+/// Counts what an encoder would write.
+#[derive(Default)]
+pub(crate) struct Counter {
+    pub(crate) len: usize,
+}
+
+impl Sink for Counter {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.len += bytes.len();
+    }
+}
+
+/// Writes into a slice that was measured before.
+pub(crate) struct Writer<'o> {
+    rest: &'o mut [u8],
+}
+
+impl<'o> Writer<'o> {
+    pub(crate) const fn new(out: &'o mut [u8]) -> Self {
+        Self { rest: out }
+    }
+
+    pub(crate) const fn is_full(&self) -> bool {
+        self.rest.is_empty()
+    }
+}
+
+impl Sink for Writer<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        // The same code has counted these bytes before, so they fit. If that were ever wrong, nothing is written
+        // past the end, and the assertion in `encode` says so.
+        if let Some((head, rest)) = std::mem::take(&mut self.rest).split_at_mut_checked(bytes.len()) {
+            head.copy_from_slice(bytes);
+            self.rest = rest;
+        } else {
+            debug_assert!(false, "encoder wrote more than it had counted");
+        }
+    }
+}
+
+impl Sink for Vec<u8> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn varint_forms() {
+        // v5 table 1-1: the smallest and the largest value of each length.
+        let cases: [(u32, &[u8]); 8] = [
+            (0, &[0x00]),
+            (127, &[0x7F]),
+            (128, &[0x80, 0x01]),
+            (16_383, &[0xFF, 0x7F]),
+            (16_384, &[0x80, 0x80, 0x01]),
+            (2_097_151, &[0xFF, 0xFF, 0x7F]),
+            (2_097_152, &[0x80, 0x80, 0x80, 0x01]),
+            (268_435_455, &[0xFF, 0xFF, 0xFF, 0x7F]),
+        ];
+        for (value, bytes) in cases {
+            let mut written = Vec::new();
+            written.put_varint(value as usize);
+            assert_eq!(written, bytes);
+            assert_eq!(varint_len(value as usize), bytes.len());
+            assert_eq!(Reader::new(bytes).varint(), Ok(value));
+        }
+    }
+
+    // v5 [MQTT-1.5.5-1]
+    #[test]
+    fn varint_must_be_minimal_and_end() {
+        let cases: [(&[u8], DecodeError); 5] = [
+            (&[0x80, 0x00], DecodeError::VariableByteIntegerNotMinimal),
+            (&[0xFF, 0x80, 0x00], DecodeError::VariableByteIntegerNotMinimal),
+            (
+                &[0x80, 0x80, 0x80, 0x80, 0x01],
+                DecodeError::VariableByteIntegerTooLong,
+            ),
+            (&[0x80, 0x80], DecodeError::Truncated),
+            (&[], DecodeError::Truncated),
+        ];
+        for (bytes, error) in cases {
+            assert_eq!(Reader::new(bytes).varint(), Err(error), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn fields_are_bounded() {
+        let mut reader = Reader::new(&[0, 3, b'a', b'b']);
+        assert_eq!(reader.string(), Err(DecodeError::Truncated));
+        let mut long = Vec::new();
+        assert_eq!(long.put_binary(&[0; 65_536]), Err(DecodeError::FieldTooLong));
+        assert_eq!(long.put_binary(&[0; 65_535]), Ok(()));
+        assert_eq!(long.len(), 65_537);
+    }
+
+    proptest! {
+        #[test]
+        fn varint_round_trip(value in 0_u32..=268_435_455) {
+            let mut written = Vec::new();
+            written.put_varint(value as usize);
+            let mut reader = Reader::new(&written);
+            prop_assert_eq!(reader.varint(), Ok(value));
+            prop_assert!(reader.is_empty());
+        }
+    }
+}
