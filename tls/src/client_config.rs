@@ -1,0 +1,229 @@
+use std::{fmt, sync::Arc};
+
+use rustls::{
+    SupportedProtocolVersion,
+    client::{Resumption, WebPkiServerVerifier},
+    crypto::{CryptoProvider, aws_lc_rs},
+    sign::SingleCertAndKey,
+    version::{TLS12, TLS13},
+};
+
+use crate::{
+    error::ConfigError,
+    identity::Identity,
+    roots::Roots,
+    verifier::{AcceptAnyServer, NotingVerifier},
+};
+
+/// How clients connect: whom they trust, what they offer. One for a whole fleet; cheap to clone.
+///
+/// A device's own certificate is not part of it: it is given with each connection, which gets a shallow copy of this
+/// configuration with that certificate in it.
+#[derive(Clone)]
+pub struct ClientConfig {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    base: rustls::ClientConfig,
+    /// `None` when verification is switched off.
+    verifier: Option<Arc<WebPkiServerVerifier>>,
+}
+
+impl ClientConfig {
+    /// The ALPN names that are offered, in order of preference.
+    pub fn alpn(&self) -> &[Vec<u8>] {
+        &self.inner.base.alpn_protocols
+    }
+
+    /// The configuration of one connection: the shared one with this device's certificate and a verifier of its own.
+    pub(crate) fn for_connection(
+        &self,
+        identity: Option<&Identity>,
+    ) -> Result<(Arc<rustls::ClientConfig>, Option<Arc<NotingVerifier>>), rustls::Error> {
+        let mut config = self.inner.base.clone();
+        if let Some(identity) = identity {
+            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.certified_key()?));
+        }
+        let verifier = self
+            .inner
+            .verifier
+            .as_ref()
+            .map(|verifier| Arc::new(NotingVerifier::new(Arc::clone(verifier))));
+        if let Some(verifier) = &verifier {
+            config
+                .dangerous()
+                .set_certificate_verifier(Arc::<NotingVerifier>::clone(verifier));
+        }
+        Ok((Arc::new(config), verifier))
+    }
+}
+
+impl fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConfig").finish_non_exhaustive()
+    }
+}
+
+/// Makes a [`ClientConfig`].
+///
+/// Resumption is off: a store that devices share lets one appear as another.
+#[derive(Clone, Debug, Default)]
+pub struct ClientConfigBuilder {
+    roots: Option<Roots>,
+    alpn: Vec<Vec<u8>>,
+    versions: Versions,
+    no_verification: bool,
+}
+
+impl ClientConfigBuilder {
+    /// TLS 1.2 and 1.3, no ALPN, and no trusted authorities yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whom to trust.
+    #[must_use]
+    pub fn roots(mut self, roots: Roots) -> Self {
+        self.roots = Some(roots);
+        self
+    }
+
+    /// The ALPN names to offer, in order of preference. If it is not empty, the server must select one of them.
+    #[must_use]
+    pub fn alpn(mut self, names: Vec<Vec<u8>>) -> Self {
+        self.alpn = names;
+        self
+    }
+
+    /// The versions of TLS to offer.
+    #[must_use]
+    pub fn versions(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
+    }
+
+    /// Takes any server certificate, whoever issued it and whatever its names and dates are. Whoever can answer the
+    /// connection can then read and change everything.
+    #[must_use]
+    pub fn dangerous_no_server_verification(mut self) -> Self {
+        self.no_verification = true;
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// If there are no roots, or an ALPN name is not usable.
+    pub fn build(self) -> Result<ClientConfig, ConfigError> {
+        check_alpn(&self.alpn)?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = if self.no_verification {
+            None
+        } else {
+            let roots = self.roots.ok_or(ConfigError::NoVerification)?;
+            let builder = WebPkiServerVerifier::builder_with_provider(roots.store, Arc::clone(&provider));
+            Some(builder.build().map_err(refused)?)
+        };
+        let mut base = base(&provider, self.versions, verifier.clone())?;
+        base.alpn_protocols = self.alpn;
+        // The session compares the selected name itself, to say which one it was.
+        base.check_selected_alpn = false;
+        base.resumption = Resumption::disabled();
+        Ok(ClientConfig {
+            inner: Arc::new(Inner { base, verifier }),
+        })
+    }
+}
+
+/// The versions of TLS to offer or accept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// TLS 1.3 and 1.2.
+    #[default]
+    Both,
+    /// TLS 1.2 only (RFC 5246).
+    Tls12,
+    /// TLS 1.3 only (RFC 8446).
+    Tls13,
+}
+
+impl Versions {
+    pub(crate) fn as_rustls(self) -> &'static [&'static SupportedProtocolVersion] {
+        static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        let [tls13, tls12] = BOTH.each_ref();
+        match self {
+            Self::Both => &BOTH,
+            Self::Tls12 => std::slice::from_ref(tls12),
+            Self::Tls13 => std::slice::from_ref(tls13),
+        }
+    }
+}
+
+/// The name that a server's certificate must carry. A DNS name is also sent as SNI (RFC 6066 section 3).
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerName {
+    pub(crate) name: rustls_pki_types::ServerName<'static>,
+}
+
+impl ServerName {
+    /// Takes a DNS name or an IP address.
+    ///
+    /// # Errors
+    /// [`ConfigError::BadServerName`] if it is neither.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        rustls_pki_types::ServerName::try_from(text)
+            .map(|name| Self {
+                name: name.to_owned(),
+            })
+            .map_err(|_| ConfigError::BadServerName(text.into()))
+    }
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name.to_str())
+    }
+}
+
+impl fmt::Debug for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerName({self})")
+    }
+}
+
+/// RFC 7301 section 3.1: names are 1 to 255 bytes; a name twice in a list has no meaning.
+pub(crate) fn check_alpn(names: &[Vec<u8>]) -> Result<(), ConfigError> {
+    for (i, name) in names.iter().enumerate() {
+        let repeated = names.iter().take(i).any(|earlier| earlier == name);
+        if repeated || name.is_empty() || name.len() > 255 {
+            return Err(ConfigError::BadAlpn(name.clone()));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn refused(error: impl fmt::Display) -> ConfigError {
+    ConfigError::Refused {
+        detail: error.to_string(),
+    }
+}
+
+fn base(
+    provider: &Arc<CryptoProvider>,
+    versions: Versions,
+    verifier: Option<Arc<WebPkiServerVerifier>>,
+) -> Result<rustls::ClientConfig, ConfigError> {
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions.as_rustls())
+        .map_err(refused)?;
+    Ok(match verifier {
+        Some(verifier) => builder.with_webpki_verifier(verifier),
+        None => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AcceptAnyServer {
+                provider: Arc::clone(provider),
+            })),
+    }
+    .with_no_client_auth())
+}

@@ -1,0 +1,236 @@
+use std::{fmt, sync::Arc};
+
+use rustls::{
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    sign::SingleCertAndKey,
+};
+
+use crate::{
+    client_config::{Versions, check_alpn, refused},
+    error::ConfigError,
+    identity::Identity,
+    roots::Roots,
+};
+
+/// How a server accepts: a table from ALPN name to whether a client certificate is required; cheap to clone.
+#[derive(Clone)]
+pub struct ServerConfig {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    table: Vec<Entry>,
+    /// For clients that offer no ALPN.
+    no_alpn: NoAlpn,
+}
+
+/// One ALPN name's configuration. Each has one of its own, so that nothing of one, such as a session ticket, counts
+/// for another.
+struct Entry {
+    name: Vec<u8>,
+    rustls: Arc<rustls::ServerConfig>,
+    client_auth: bool,
+}
+
+enum NoAlpn {
+    CloseAfterHandshake(Arc<rustls::ServerConfig>),
+    /// An index into the table.
+    Use(usize),
+}
+
+/// What one connection was chosen to be served by.
+pub(crate) struct Choice {
+    pub(crate) rustls: Arc<rustls::ServerConfig>,
+    /// What must have been negotiated in the end.
+    pub(crate) alpn: Option<Vec<u8>>,
+    /// Whether a client certificate must have been seen in the end.
+    pub(crate) client_auth: bool,
+    pub(crate) close_after_handshake: bool,
+}
+
+impl ServerConfig {
+    /// The configuration for a client that offers these names: the first of the table that is among them, so the
+    /// server's order decides. `None` if there is none in common.
+    pub(crate) fn choose<'a>(&self, offered: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Choice> {
+        let table = &self.inner.table;
+        if offered.clone().next().is_none() {
+            return match &self.inner.no_alpn {
+                NoAlpn::CloseAfterHandshake(rustls) => Some(Choice {
+                    rustls: Arc::clone(rustls),
+                    alpn: None,
+                    client_auth: false,
+                    close_after_handshake: true,
+                }),
+                NoAlpn::Use(index) => table.get(*index).map(|entry| Choice {
+                    rustls: Arc::clone(&entry.rustls),
+                    alpn: None,
+                    client_auth: entry.client_auth,
+                    close_after_handshake: false,
+                }),
+            };
+        }
+        table
+            .iter()
+            .find(|entry| offered.clone().any(|name| name == entry.name))
+            .map(|entry| Choice {
+                rustls: Arc::clone(&entry.rustls),
+                alpn: Some(entry.name.clone()),
+                client_auth: entry.client_auth,
+                close_after_handshake: false,
+            })
+    }
+}
+
+impl fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.inner.table.iter().map(|entry| entry.name.escape_ascii());
+        f.debug_list()
+            .entries(names.map(|name| name.to_string()))
+            .finish()
+    }
+}
+
+/// Makes a [`ServerConfig`].
+///
+/// A client that offers only names that are not in the table is refused with alert 120 `no_application_protocol`
+/// (RFC 7301 section 3.2). Resumption is off: no tickets, no ticketer, no session store.
+#[derive(Clone, Debug)]
+pub struct ServerConfigBuilder {
+    identity: Identity,
+    table: Vec<(Vec<u8>, ClientAuth)>,
+    no_alpn: Absent,
+    versions: Versions,
+}
+
+impl ServerConfigBuilder {
+    /// A server that shows this certificate and serves no ALPN name yet.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            table: Vec::new(),
+            no_alpn: Absent::CloseAfterHandshake,
+            versions: Versions::Both,
+        }
+    }
+
+    /// Serves an ALPN name. Of several names that a client offers, the one that was added first here is selected,
+    /// whatever the client's order is.
+    #[must_use]
+    pub fn alpn(mut self, name: impl Into<Vec<u8>>, client_auth: ClientAuth) -> Self {
+        self.table.push((name.into(), client_auth));
+        self
+    }
+
+    /// What a client gets that offers no ALPN; [`Absent::CloseAfterHandshake`] unless it is said.
+    #[must_use]
+    pub fn no_alpn(mut self, absent: Absent) -> Self {
+        self.no_alpn = absent;
+        self
+    }
+
+    /// The versions of TLS to accept.
+    #[must_use]
+    pub fn versions(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// If the table is empty, a name is not usable or unknown, or rustls refuses something.
+    pub fn build(self) -> Result<ServerConfig, ConfigError> {
+        let names: Vec<_> = self.table.iter().map(|(name, _)| name.clone()).collect();
+        if names.is_empty() {
+            return Err(ConfigError::NoAlpn);
+        }
+        check_alpn(&names)?;
+        let maker = Maker::new(&self.identity, self.versions)?;
+        let mut table = Vec::with_capacity(names.len());
+        for (name, client_auth) in self.table {
+            let rustls = maker.make(Some(&name), &client_auth)?;
+            let client_auth = matches!(client_auth, ClientAuth::Required(_));
+            table.push(Entry {
+                name,
+                rustls,
+                client_auth,
+            });
+        }
+        let no_alpn = match self.no_alpn {
+            Absent::CloseAfterHandshake => NoAlpn::CloseAfterHandshake(maker.make(None, &ClientAuth::None)?),
+            Absent::Use(name) => match names.iter().position(|known| *known == name) {
+                Some(index) => NoAlpn::Use(index),
+                None => return Err(ConfigError::UnknownAlpn(name)),
+            },
+        };
+        Ok(ServerConfig {
+            inner: Arc::new(Inner { table, no_alpn }),
+        })
+    }
+}
+
+/// Whether an ALPN name's clients are asked for a certificate.
+#[derive(Clone, Debug)]
+pub enum ClientAuth {
+    /// A certificate issued by one of these authorities is required.
+    Required(Roots),
+    /// None is asked for: no CertificateRequest is sent.
+    None,
+}
+
+/// What a client gets that offers no ALPN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// The handshake is completed without asking for a client certificate, then the connection is closed with
+    /// close_notify, and [`crate::TlsSession::open`] says `alpn_missing`.
+    CloseAfterHandshake,
+    /// The configuration of this name of the table; no name is negotiated.
+    Use(Vec<u8>),
+}
+
+/// Makes rustls configurations that differ in name and client authentication.
+struct Maker {
+    provider: Arc<CryptoProvider>,
+    versions: Versions,
+    certificate: Arc<SingleCertAndKey>,
+}
+
+impl Maker {
+    fn new(identity: &Identity, versions: Versions) -> Result<Self, ConfigError> {
+        let certified_key = identity.certified_key().map_err(refused)?;
+        Ok(Self {
+            provider: Arc::new(aws_lc_rs::default_provider()),
+            versions,
+            certificate: Arc::new(SingleCertAndKey::from(certified_key)),
+        })
+    }
+
+    fn make(
+        &self,
+        alpn: Option<&[u8]>,
+        client_auth: &ClientAuth,
+    ) -> Result<Arc<rustls::ServerConfig>, ConfigError> {
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(self.versions.as_rustls())
+            .map_err(refused)?;
+        let builder = match client_auth {
+            ClientAuth::None => builder.with_no_client_auth(),
+            ClientAuth::Required(roots) => builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(
+                    Arc::clone(&roots.store),
+                    Arc::clone(&self.provider),
+                )
+                .build()
+                .map_err(refused)?,
+            ),
+        };
+        let mut config = builder.with_cert_resolver(Arc::<SingleCertAndKey>::clone(&self.certificate));
+        config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
+        // Resumption off: a ticket of one configuration must never open another.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.max_early_data_size = 0;
+        Ok(Arc::new(config))
+    }
+}

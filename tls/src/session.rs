@@ -1,0 +1,493 @@
+use std::{fmt, ops::Range, sync::Arc};
+
+use rustls::ProtocolVersion;
+
+use crate::{
+    client_config::{ClientConfig, ServerName},
+    client_hello,
+    connection::{Connection, Failure, Fed},
+    diagnosis,
+    error::{Reason, TlsError},
+    hello::{AwaitHello, Chosen},
+    identity::Identity,
+    records::{Framing, Opened, RecordLayer, RustlsRecords, Scratch},
+    server_config::{Choice, ServerConfig},
+    verifier::NotingVerifier,
+    x509,
+};
+
+/// The most handshake bytes that are taken from a peer.
+pub const HANDSHAKE_LEN_MAX: usize = 64 * 1024;
+
+/// One TLS connection of either side, from its first byte to its last.
+///
+/// A client begins with [`Self::start`]. Then, whenever bytes have arrived: call [`Self::open`] with all that are not
+/// consumed, act on what it says, take the consumed ones from the front, and again until [`Opened::NeedMore`],
+/// [`Opened::Closed`] or an error. Whatever was appended to `out` is to be sent, also after an error. Plaintext is sealed
+/// with [`Self::seal`] from [`Opened::Established`] on; what `out` got must be on its way first.
+///
+/// TLS 1.3 calls a client established before the server has judged its certificate: a refusal comes as an error of a
+/// later `open`.
+pub struct TlsSession {
+    state: State,
+    server_name: Option<Box<str>>,
+    sent_close_notify: bool,
+    received_close_notify: bool,
+}
+
+enum State {
+    AwaitHello(AwaitHello),
+    Handshake(Box<Handshake>),
+    Established(RustlsRecords),
+    Failed(Box<TlsError>),
+}
+
+struct Handshake {
+    connection: Box<Connection>,
+    /// Bytes consumed so far.
+    consumed: usize,
+    expect: Expect,
+}
+
+/// What must be so when the handshake is done.
+enum Expect {
+    Client {
+        config: ClientConfig,
+        verifier: Option<Arc<NotingVerifier>>,
+    },
+    Server(Choice),
+}
+
+impl TlsSession {
+    /// A client's side: `name` is sent as SNI and must be in the server's certificate, `identity` is what the server
+    /// is shown if it asks.
+    ///
+    /// # Errors
+    /// If rustls refuses the key or the configuration.
+    pub fn client(
+        config: &ClientConfig,
+        name: &ServerName,
+        identity: Option<&Identity>,
+    ) -> Result<Self, TlsError> {
+        let (rustls, verifier) = config.for_connection(identity).map_err(diagnosis::internal)?;
+        let connection = Connection::client(rustls, name.name.clone()).map_err(diagnosis::internal)?;
+        Ok(Self::new(State::Handshake(Box::new(Handshake {
+            connection: Box::new(connection),
+            consumed: 0,
+            expect: Expect::Client {
+                config: config.clone(),
+                verifier,
+            },
+        }))))
+    }
+
+    /// A server's side: it waits for a ClientHello.
+    pub fn server(config: &ServerConfig) -> Self {
+        Self::new(State::AwaitHello(AwaitHello::new(config.clone())))
+    }
+
+    fn new(state: State) -> Self {
+        Self {
+            state,
+            server_name: None,
+            sent_close_notify: false,
+            received_close_notify: false,
+        }
+    }
+
+    /// Appends a client's ClientHello to `out`. A server has nothing to say before it has heard one.
+    ///
+    /// # Errors
+    /// If rustls fails, for example for lack of random bytes.
+    pub fn start(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        match &mut self.state {
+            State::Handshake(handshake) => match handshake.connection.start(out) {
+                Ok(()) => Ok(()),
+                Err(failure) => {
+                    let error = handshake.diagnose(failure);
+                    Err(self.fail(error))
+                }
+            },
+            State::AwaitHello(_) | State::Established(_) => Ok(()),
+            State::Failed(error) => Err((**error).clone()),
+        }
+    }
+
+    /// Handles the first record, or the first records that make up a message, of `sealed`.
+    ///
+    /// `sealed` must be exactly the bytes that were received and not consumed, in order; between two calls they may be
+    /// moved and added to, but not changed. Bytes to send are appended to `out`, also when an error is returned: the
+    /// alert. Plaintext is laid over its record.
+    ///
+    /// # Errors
+    /// Why the connection is over. Every further call says the same.
+    pub fn open(
+        &mut self,
+        scratch: &mut Scratch,
+        sealed: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, TlsError> {
+        if self.received_close_notify {
+            return Ok(match sealed.len() {
+                0 => Opened::NeedMore,
+                consumed => Opened::Closed { consumed },
+            });
+        }
+        let opened = match &mut self.state {
+            State::Established(records) => records.open(scratch, sealed, out),
+            State::Handshake(_) | State::AwaitHello(_) => self.shake_hands(scratch, sealed, out),
+            State::Failed(error) => return Err((**error).clone()),
+        };
+        match opened {
+            Ok(opened) => {
+                self.received_close_notify = matches!(opened, Opened::Closed { .. });
+                Ok(opened)
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Seals `plain` of `block` as records in place and returns the range to send. It is within the room that
+    /// [`Self::framing`] asks for around `plain`; no plaintext gives no record.
+    ///
+    /// # Errors
+    /// Before the handshake is done, after a fatal alert or [`Self::close_notify`], when the room is too small (the
+    /// session lives on), or when the keys may protect no more records (it does not).
+    pub fn seal(
+        &mut self,
+        scratch: &mut Scratch,
+        block: &mut [u8],
+        plain: Range<usize>,
+    ) -> Result<Range<usize>, TlsError> {
+        if self.sent_close_notify {
+            return Err(closed());
+        }
+        let sealed = match &mut self.state {
+            State::Established(records) => records.seal(scratch, block, plain),
+            State::Handshake(_) | State::AwaitHello(_) => return Err(too_early()),
+            State::Failed(error) => return Err((**error).clone()),
+        };
+        match sealed {
+            Err(error) if !matches!(error.reason(), Reason::Misuse(_)) => Err(self.fail(error)),
+            other => other,
+        }
+    }
+
+    /// The room that [`Self::seal`] needs around plaintext; none before the handshake is done.
+    pub fn framing(&self) -> Framing {
+        match &self.state {
+            State::Established(records) => records.framing(),
+            _ => Framing {
+                head: 0,
+                tail: 0,
+                plain_max: 0,
+            },
+        }
+    }
+
+    /// Ends our direction: appends a close_notify to `out`, once; nothing can be sealed afterwards. Before the handshake
+    /// is done there is nothing to append, and the session is over.
+    pub fn close_notify(&mut self, out: &mut Vec<u8>) {
+        if self.sent_close_notify {
+            return;
+        }
+        match &mut self.state {
+            State::Established(records) => {
+                self.sent_close_notify = true;
+                if let Err(error) = records.close_notify(out) {
+                    self.fail(error);
+                }
+            }
+            State::Handshake(_) | State::AwaitHello(_) => {
+                self.fail(closed());
+            }
+            State::Failed(_) => {}
+        }
+    }
+
+    /// Judges the end of the stream.
+    ///
+    /// # Errors
+    /// `tls_truncated` if the peer sent no close_notify and we did not end the connection ourselves (RFC 8446 section
+    /// 6.1), or what the session failed with before.
+    pub fn eof(&self) -> Result<(), TlsError> {
+        if self.received_close_notify {
+            return Ok(());
+        }
+        let stage = match &self.state {
+            State::Failed(error) => return Err((**error).clone()),
+            State::AwaitHello(_) => "before a ClientHello",
+            State::Handshake(handshake) if handshake.consumed == 0 => {
+                "before it had answered the ClientHello"
+            }
+            State::Handshake(_) => "during the handshake",
+            State::Established(_) if self.sent_close_notify => return Ok(()),
+            State::Established(_) => "after the handshake",
+        };
+        Err(TlsError::theirs(Reason::Truncated { stage }, None))
+    }
+
+    /// How far the session is.
+    pub fn stage(&self) -> Stage {
+        match &self.state {
+            State::AwaitHello(_) => Stage::AwaitClientHello,
+            State::Handshake(handshake) if handshake.consumed == 0 => Stage::AwaitServerHello,
+            State::Handshake(_) => Stage::Handshake,
+            State::Established(_) if self.sent_close_notify || self.received_close_notify => Stage::Closing,
+            State::Established(_) => Stage::Established,
+            State::Failed(_) => Stage::Failed,
+        }
+    }
+
+    /// What was negotiated. To be read when [`Opened::Established`] is said: a record layer may let go of it later.
+    pub fn info(&self) -> Option<HandshakeInfo<'_>> {
+        let State::Established(records) = &self.state else {
+            return None;
+        };
+        let common = records.connection().common();
+        let version = match common.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
+            _ => TlsVersion::Tls12,
+        };
+        Some(HandshakeInfo {
+            version,
+            cipher_suite: common
+                .negotiated_cipher_suite()
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or("unknown"),
+            alpn: common.alpn_protocol(),
+            server_name: self.server_name.as_deref(),
+            peer_certificate: leaf(records.connection()),
+        })
+    }
+
+    fn shake_hands(
+        &mut self,
+        scratch: &mut Scratch,
+        sealed: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, TlsError> {
+        if let State::AwaitHello(hello) = &mut self.state {
+            let Some(Chosen {
+                connection,
+                choice,
+                server_name,
+            }) = hello.choose(sealed, out)?
+            else {
+                return Ok(Opened::NeedMore);
+            };
+            self.server_name = server_name;
+            self.state = State::Handshake(Box::new(Handshake {
+                connection: Box::new(connection),
+                consumed: 0,
+                expect: Expect::Server(choice),
+            }));
+        }
+        let State::Handshake(handshake) = &mut self.state else {
+            return Err(too_early());
+        };
+        let opened = handshake.feed(scratch, sealed, out)?;
+        if matches!(opened, Opened::Established { .. }) {
+            self.establish(out)?;
+        }
+        Ok(opened)
+    }
+
+    /// Hands the finished connection to the record layer, and checks that it is what was asked for.
+    fn establish(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        // The session is failed until it is established, which only an error in between could show.
+        let state = std::mem::replace(&mut self.state, State::Failed(Box::new(closed())));
+        let State::Handshake(handshake) = state else {
+            return Err(too_early());
+        };
+        let verdict = handshake.verdict();
+        let mut records = RustlsRecords::new(handshake.connection);
+        if let Err(error) = verdict {
+            // The peer learns of it by close_notify: the handshake itself was without fault.
+            records.close_notify(out)?;
+            return Err(error);
+        }
+        self.state = State::Established(records);
+        Ok(())
+    }
+
+    /// Ends the session, and with it all machinery and keys.
+    fn fail(&mut self, error: TlsError) -> TlsError {
+        self.state = State::Failed(Box::new(error.clone()));
+        error
+    }
+}
+
+impl fmt::Debug for TlsSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TlsSession({:?})", self.stage())
+    }
+}
+
+impl Handshake {
+    fn feed(
+        &mut self,
+        scratch: &mut Scratch,
+        sealed: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, TlsError> {
+        if self.consumed == 0 && client_hello::not_tls(sealed) == Some(true) {
+            return Err(diagnosis::not_tls(sealed, out));
+        }
+        let limit = HANDSHAKE_LEN_MAX - self.consumed.min(HANDSHAKE_LEN_MAX);
+        let fed = self
+            .connection
+            .feed(scratch, sealed, out, limit)
+            .map_err(|failure| self.diagnose(failure))?;
+        let consumed = match fed {
+            Fed::NeedMore => return Ok(Opened::NeedMore),
+            Fed::Message { consumed } => consumed,
+            Fed::Data { .. } | Fed::PeerClosed { .. } => {
+                return Err(diagnosis::internal("application data within the handshake"));
+            }
+        };
+        self.consumed += consumed;
+        if self.connection.common().is_handshaking() {
+            return Ok(Opened::Handshake { consumed });
+        }
+        // RFC 8446 section 5.1: a message must not span a change of keys, so nothing can be left of one.
+        if self.connection.pending() > 0 {
+            return Err(diagnosis::protocol(
+                "a message spans the end of the handshake",
+                None,
+            ));
+        }
+        Ok(Opened::Established { consumed })
+    }
+
+    fn diagnose(&self, failure: Failure) -> TlsError {
+        let issuer = match &self.expect {
+            Expect::Client {
+                verifier: Some(verifier),
+                ..
+            } => verifier.refused_issuer(),
+            _ => None,
+        };
+        let error = self.connection.diagnose(failure, issuer);
+        match (error.reason(), &self.expect) {
+            (Reason::AlpnRefused { .. }, Expect::Client { config, .. }) => {
+                let offered = config.alpn().to_vec();
+                TlsError::theirs(Reason::AlpnRefused { offered }, error.alert())
+            }
+            _ => error,
+        }
+    }
+
+    /// Whether the finished handshake is the one that was wanted.
+    fn verdict(&self) -> Result<(), TlsError> {
+        let chosen = self.connection.common().alpn_protocol();
+        match &self.expect {
+            Expect::Client { config, .. } => {
+                let issuer = || leaf(&self.connection).and_then(x509::issuer);
+                check_selected(config.alpn(), chosen, issuer)
+            }
+            Expect::Server(choice) if choice.alpn.as_deref() != chosen => Err(diagnosis::internal(
+                "the negotiated ALPN name is not the one that the configuration was chosen for",
+            )),
+            Expect::Server(choice) if choice.client_auth && leaf(&self.connection).is_none() => {
+                Err(TlsError::ours(Reason::ClientCertRequired, None))
+            }
+            Expect::Server(choice) if choice.close_after_handshake => {
+                Err(TlsError::ours(Reason::AlpnMissing, None))
+            }
+            Expect::Server(_) => Ok(()),
+        }
+    }
+}
+
+/// How far a session is, for the sentence about a time-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Server: no whole ClientHello has arrived.
+    AwaitClientHello,
+    /// Client: the server has not answered.
+    AwaitServerHello,
+    /// In the middle of the handshake.
+    Handshake,
+    /// Application data flows.
+    Established,
+    /// One side, or both, has sent close_notify.
+    Closing,
+    /// It ended with an error.
+    Failed,
+}
+
+/// What a handshake negotiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandshakeInfo<'a> {
+    /// The version.
+    pub version: TlsVersion,
+    /// The cipher suite's IANA name.
+    pub cipher_suite: &'static str,
+    /// The ALPN name.
+    pub alpn: Option<&'a [u8]>,
+    /// Server: the DNS name in the client's SNI.
+    pub server_name: Option<&'a str>,
+    /// The peer's leaf certificate as DER.
+    pub peer_certificate: Option<&'a [u8]>,
+}
+
+impl HandshakeInfo<'_> {
+    /// SHA-256 of the peer's leaf certificate: AWS's certificateId.
+    pub fn peer_fingerprint(&self) -> Option<[u8; 32]> {
+        self.peer_certificate.map(x509::fingerprint)
+    }
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TlsVersion {
+    /// TLS 1.2, RFC 5246.
+    Tls12,
+    /// TLS 1.3, RFC 8446.
+    Tls13,
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        })
+    }
+}
+
+/// RFC 7301 section 3.2 lets a server ignore the extension; whoever needs the name must look.
+fn check_selected(
+    offered: &[Vec<u8>],
+    chosen: Option<&[u8]>,
+    issuer: impl FnOnce() -> Option<String>,
+) -> Result<(), TlsError> {
+    let fits = match chosen {
+        Some(chosen) => offered.iter().any(|name| name == chosen),
+        None => offered.is_empty(),
+    };
+    if fits {
+        return Ok(());
+    }
+    let reason = Reason::AlpnNotSelected {
+        offered: offered.to_vec(),
+        chosen: chosen.map(<[u8]>::to_vec),
+        issuer: issuer(),
+    };
+    Err(TlsError::ours(reason, None))
+}
+
+fn leaf(connection: &Connection) -> Option<&[u8]> {
+    let chain = connection.common().peer_certificates()?;
+    chain.first().map(AsRef::as_ref)
+}
+
+fn closed() -> TlsError {
+    TlsError::ours(Reason::Closed, None)
+}
+
+fn too_early() -> TlsError {
+    diagnosis::misuse("the TLS handshake is not done")
+}
