@@ -105,3 +105,85 @@ impl Encode for Connack<'_> {
 }
 
 encodable!(Connack<'_>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Packet;
+    use crate::testing::{decode, frame, refusal, sample};
+
+    #[test]
+    fn limits() {
+        let bytes = sample("v5/connack_limits");
+        let Ok(Packet::Connack(connack)) = decode(&bytes, Version::V5) else {
+            panic!()
+        };
+        assert!(connack.is_accepted() && !connack.session_present);
+        let properties = connack.properties;
+        assert_eq!(properties.assigned_client_identifier(), Some("auto-1"));
+        assert_eq!(properties.server_keep_alive(), Some(1200));
+        assert_eq!(properties.response_information(), Some("resp/"));
+        assert_eq!(properties.server_reference(), Some("other:8883"));
+        assert_eq!(properties.maximum_qos(), Some(crate::QoS::AtLeastOnce));
+        assert_eq!(properties.retain_available(), Some(true));
+        assert_eq!(properties.wildcard_subscription_available(), Some(true));
+        assert_eq!(properties.subscription_identifier_available(), Some(false));
+        assert_eq!(properties.shared_subscription_available(), Some(true));
+        assert_eq!(properties.reason_string(), None);
+    }
+
+    #[test]
+    fn reserved_codes_of_311_survive() {
+        let bytes = frame(0x20, &[0, 7]);
+        let Ok(Packet::Connack(connack)) = decode(&bytes, Version::V311) else {
+            panic!()
+        };
+        assert_eq!((connack.code, connack.is_accepted()), (7, false));
+        assert_eq!(connack.reason(Version::V311), ReasonCode::UnspecifiedError);
+    }
+
+    #[test]
+    fn malformed() {
+        // v5 [MQTT-3.2.2-1]
+        assert_eq!(
+            refusal(0x20, &[2, 0, 0], Version::V5),
+            DecodeError::ConnackFlagsReserved
+        );
+        assert_eq!(
+            refusal(0x20, &[0x80, 0], Version::V311),
+            DecodeError::ConnackFlagsReserved
+        );
+        // v5 [MQTT-3.2.2-6], v3.1.1 [MQTT-3.2.2-4]
+        assert_eq!(
+            refusal(0x20, &[1, 0x87, 0], Version::V5),
+            DecodeError::SessionPresentWithError
+        );
+        assert_eq!(
+            refusal(0x20, &[1, 5], Version::V311),
+            DecodeError::SessionPresentWithError
+        );
+        // v5 [MQTT-3.2.2-8]
+        for code in [0x01, 0x05, 0x8B, 0x8F, 0xFF] {
+            assert_eq!(
+                refusal(0x20, &[0, code, 0], Version::V5),
+                DecodeError::ReasonCodeInvalid(code)
+            );
+        }
+        assert_eq!(refusal(0x20, &[0], Version::V311), DecodeError::Truncated);
+    }
+
+    #[test]
+    fn refusing() {
+        let connack = Connack::refused(ReasonCode::ServerBusy, Version::V311);
+        assert_eq!(connack.code, 3);
+        assert_eq!(
+            Connack {
+                session_present: true,
+                ..connack
+            }
+            .encoded_len(Version::V311),
+            Err(EncodeError::Refused(DecodeError::SessionPresentWithError))
+        );
+        assert_eq!(Connack::refused(ReasonCode::ServerBusy, Version::V5).code, 0x89);
+    }
+}

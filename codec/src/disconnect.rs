@@ -95,3 +95,68 @@ impl Encode for Auth<'_> {
 }
 
 encodable!(Auth<'_>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Packet;
+    use crate::testing::{decode, frame, refusal, sample};
+
+    // v5 [MQTT-3.14.2-1], [MQTT-3.15.2-1]
+    #[test]
+    fn reason_codes() {
+        let disconnect = [
+            0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8C, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94,
+            0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
+        ];
+        for code in 0..=255 {
+            let accepted = decode(&frame(0xE0, &[code]), Version::V5).is_ok();
+            assert_eq!(accepted, disconnect.contains(&code), "{code:#x}");
+            let accepted = decode(&frame(0xF0, &[code, 4, 0x15, 0, 1, b'm']), Version::V5).is_ok();
+            assert_eq!(accepted, [0x00, 0x18, 0x19].contains(&code), "{code:#x}");
+        }
+    }
+
+    #[test]
+    fn properties() {
+        let bytes = sample("v5/disconnect_properties");
+        let Ok(Packet::Disconnect(disconnect)) = decode(&bytes, Version::V5) else {
+            panic!()
+        };
+        assert_eq!(disconnect.reason, ReasonCode::ServerMoved);
+        assert_eq!(disconnect.properties.server_reference(), Some("other:8883"));
+    }
+
+    #[test]
+    fn only_normal_in_311() {
+        assert_eq!(refusal(0xE0, &[0], Version::V311), DecodeError::TrailingBytes);
+        let normal = Disconnect::new(ReasonCode::NORMAL_DISCONNECTION);
+        assert_eq!(normal.encoded_len(Version::V311), Ok(2));
+        let with_will = Disconnect::new(ReasonCode::DisconnectWithWillMessage);
+        assert_eq!(
+            with_will.encoded_len(Version::V311),
+            Err(EncodeError::NotInVersion(Version::V311))
+        );
+    }
+
+    // v5 section 3.15.2.2.2
+    #[test]
+    fn auth_needs_a_method() {
+        assert_eq!(
+            refusal(0xF0, &[0x18], Version::V5),
+            DecodeError::AuthenticationMethodMissing
+        );
+        assert_eq!(
+            refusal(0xF0, &[0x18, 0], Version::V5),
+            DecodeError::AuthenticationMethodMissing
+        );
+        let auth = Auth {
+            reason: ReasonCode::ReAuthenticate,
+            properties: Properties::EMPTY,
+        };
+        assert_eq!(
+            auth.encoded_len(Version::V5),
+            Err(EncodeError::Refused(DecodeError::AuthenticationMethodMissing))
+        );
+    }
+}

@@ -90,3 +90,6 @@ pub use unsubscribe::{Unsuback, Unsubscribe};
 
 mod disconnect;
 pub use disconnect::{Auth, Disconnect};
+
+#[cfg(test)]
+mod testing;

@@ -178,3 +178,46 @@ impl fmt::Display for ReasonCode {
         write!(f, "0x{:02X} {}", self.value(), self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_and_names() {
+        let known = (0..=255).filter_map(ReasonCode::new).inspect(|code| {
+            assert_eq!(ReasonCode::new(code.value()), Some(*code));
+        });
+        // v5 table 2-6 has 43 values.
+        assert_eq!(known.count(), 43);
+        assert_eq!(ReasonCode::new(0x03), None);
+        assert_eq!(ReasonCode::NotAuthorized.to_string(), "0x87 Not authorized");
+        assert!(ReasonCode::UnspecifiedError.is_error() && !ReasonCode::ReAuthenticate.is_error());
+    }
+
+    // v3.1.1 table 3.1
+    #[test]
+    fn connack_codes() {
+        let v311 = |code| ReasonCode::from_connack(code, Version::V311);
+        assert_eq!(v311(0), ReasonCode::Success);
+        assert_eq!(v311(7), ReasonCode::UnspecifiedError);
+        for code in 0..=5 {
+            assert_eq!(v311(code).connack_code(Version::V311), code);
+        }
+        for code in (0..=255)
+            .filter_map(ReasonCode::new)
+            .filter(|code| code.is_error())
+        {
+            assert!((1..=5).contains(&code.connack_code(Version::V311)), "{code}");
+            assert_eq!(code.connack_code(Version::V5), code.value());
+        }
+        assert_eq!(
+            ReasonCode::from_connack(0x87, Version::V5),
+            ReasonCode::NotAuthorized
+        );
+        assert_eq!(
+            ReasonCode::from_connack(5, Version::V5),
+            ReasonCode::UnspecifiedError
+        );
+    }
+}
