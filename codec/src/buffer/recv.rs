@@ -306,6 +306,8 @@ impl RecvBuf {
         if !self.runs.is_empty() || len - (self.received as usize) < room_wanted {
             self.compact();
         }
+        // There are none now, and at rest their memory is not kept either.
+        self.runs = Vec::new();
         Ok(Some(self))
     }
 
@@ -483,7 +485,7 @@ impl RecvBuf {
     /// Sets the cursors for `held_len` bytes that were moved to the start, the last `sealed_len` of them not opened.
     fn start_with(&mut self, held_len: usize, sealed_len: usize) {
         self.copied().moved.fetch_add(held_len as u64, Relaxed);
-        self.runs = Vec::new();
+        self.runs.clear();
         self.run_index = 0;
         self.run_start = 0;
         self.consumed = 0;
