@@ -67,7 +67,8 @@ pub enum Opened {
         /// So many bytes at the front are done with.
         consumed: usize,
     },
-    /// The peer's close_notify: nothing more will come, and what does is ignored (RFC 8446 section 6.1).
+    /// The peer's close_notify: nothing more will come, and what does is ignored (RFC 8446 section 6.1). After our own
+    /// one this is said of whatever arrives.
     Closed {
         /// So many bytes at the front are done with.
         consumed: usize,

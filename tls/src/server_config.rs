@@ -11,6 +11,7 @@ use crate::{
     error::ConfigError,
     identity::Identity,
     roots::Roots,
+    verifier::DeviceVerifier,
 };
 
 /// How a server accepts: a table from ALPN name to whether a client certificate is required; cheap to clone.
@@ -216,14 +217,13 @@ impl Maker {
             .map_err(refused)?;
         let builder = match client_auth {
             ClientAuth::None => builder.with_no_client_auth(),
-            ClientAuth::Required(roots) => builder.with_client_cert_verifier(
-                WebPkiClientVerifier::builder_with_provider(
-                    Arc::clone(&roots.store),
-                    Arc::clone(&self.provider),
-                )
-                .build()
-                .map_err(refused)?,
-            ),
+            ClientAuth::Required(roots) => {
+                let (roots, provider) = (Arc::clone(&roots.store), Arc::clone(&self.provider));
+                let inner = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .map_err(refused)?;
+                builder.with_client_cert_verifier(Arc::new(DeviceVerifier { inner }))
+            }
         };
         let mut config = builder.with_cert_resolver(Arc::<SingleCertAndKey>::clone(&self.certificate));
         config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();

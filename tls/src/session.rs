@@ -127,7 +127,9 @@ impl TlsSession {
         sealed: &mut [u8],
         out: &mut Vec<u8>,
     ) -> Result<Opened, TlsError> {
-        if self.received_close_notify {
+        // rustls must not find fault with a record after our close_notify: it would send a second alert, which it
+        // holds to be impossible.
+        if self.received_close_notify || self.sent_close_notify {
             return Ok(match sealed.len() {
                 0 => Opened::NeedMore,
                 consumed => Opened::Closed { consumed },
@@ -185,8 +187,8 @@ impl TlsSession {
         }
     }
 
-    /// Ends our direction: appends a close_notify to `out`, once; nothing can be sealed afterwards. Before the handshake
-    /// is done there is nothing to append, and the session is over.
+    /// Ends the session: appends a close_notify to `out`, once. Nothing can be sealed afterwards, and what the peer still
+    /// sends is not read any more. Before the handshake is done there is nothing to append.
     pub fn close_notify(&mut self, out: &mut Vec<u8>) {
         if self.sent_close_notify {
             return;

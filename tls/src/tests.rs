@@ -1,1 +1,9 @@
+//! Client against server in memory, and both against rustls as a foreign peer.
 
+mod foreign;
+mod handshake;
+mod hostile;
+mod identity;
+mod records;
+mod refusals;
+mod support;

@@ -1,0 +1,261 @@
+//! Records after the handshake, in place and both ways.
+
+use super::support::*;
+use crate::{RECORD_LEN_MAX, Stage, Versions};
+
+#[test]
+fn data_flows_both_ways() {
+    for versions in VERSIONS {
+        let mut pair = World::established(versions);
+        for length in [1, 2, 15, 16, 17, 1000, 16_383, 16_384] {
+            let plain: Vec<u8> = (0..length).map(|i| i as u8).collect();
+            let record = pair.client.seal(&plain).unwrap();
+            assert!(record.len() <= RECORD_LEN_MAX);
+            pair.server.deliver(&record);
+            assert_eq!(std::mem::take(&mut pair.server.data), plain);
+            let record = pair.server.seal(&plain).unwrap();
+            pair.client.deliver(&record);
+            assert_eq!(std::mem::take(&mut pair.client.data), plain);
+        }
+        assert!(pair.client.out.is_empty() && pair.server.out.is_empty());
+    }
+}
+
+#[test]
+fn no_plaintext_gives_no_record() {
+    for versions in VERSIONS {
+        let mut pair = World::established(versions);
+        assert_eq!(pair.client.seal(b"").unwrap(), b"");
+    }
+}
+
+#[test]
+fn several_records_in_one_buffer() {
+    for versions in VERSIONS {
+        let mut pair = World::established(versions);
+        let mut wire = Vec::new();
+        let mut plain = Vec::new();
+        for i in 0..64_u8 {
+            let part = vec![i; 1 + 7 * usize::from(i)];
+            wire.extend(pair.client.seal(&part).unwrap());
+            plain.extend(part);
+        }
+        pair.server.deliver(&wire);
+        assert_eq!(pair.server.data, plain);
+        assert!(pair.server.received.is_empty());
+    }
+}
+
+#[test]
+fn records_cut_at_every_byte() {
+    for versions in VERSIONS {
+        let mut pair = World::established(versions);
+        for cut in 0.. {
+            let plain = format!("record cut at {cut:04}");
+            let mut record = pair.client.seal(plain.as_bytes()).unwrap();
+            if cut > record.len() {
+                break;
+            }
+            let rest = record.split_off(cut);
+            pair.server.deliver(&record);
+            let whole = rest.is_empty();
+            assert_eq!(pair.server.data.is_empty(), !whole, "cut at {cut}");
+            pair.server.deliver(&rest);
+            assert_eq!(std::mem::take(&mut pair.server.data), plain.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn copies_are_counted_once_in_each_direction() {
+    for versions in VERSIONS {
+        let mut pair = World::established(versions);
+        assert_eq!(pair.client.scratch.bytes_copied(), 0);
+        let record = pair.client.seal(&[7; 500]).unwrap();
+        pair.server.deliver(&record);
+        assert_eq!(pair.client.scratch.bytes_copied(), 500);
+        assert_eq!(pair.server.scratch.bytes_copied(), 500);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_harms_nothing() {
+    for versions in VERSIONS {
+        let mut pair = World::established(versions);
+        let framing = pair.client.session.framing();
+        assert_eq!(framing.plain_max, 16_384);
+        assert_eq!(
+            pair.client.seal(&vec![0; 16_385]).unwrap_err().slug(),
+            "tls_internal"
+        );
+        let whole = framing.head + 10 + framing.tail;
+        let place = framing.head..framing.head + 10;
+        let (session, scratch) = (&mut pair.client.session, &mut pair.client.scratch);
+        for (length, plain) in [
+            (whole - 1, place.clone()),
+            (whole, place.start - 1..place.end),
+            (whole, place.start..place.end + 1),
+            (whole, 0..usize::MAX),
+        ] {
+            let mut block = vec![0; length];
+            let error = session.seal(scratch, &mut block, plain).unwrap_err();
+            assert_eq!(error.slug(), "tls_internal");
+            assert!(block.iter().all(|byte| *byte == 0));
+        }
+        let record = pair.client.seal(b"still alive").unwrap();
+        pair.server.deliver(&record);
+        assert_eq!(pair.server.data, b"still alive");
+    }
+}
+
+#[test]
+fn nothing_is_sealed_before_the_handshake_is_done() {
+    let mut pair = World::new().pair(Versions::Both);
+    assert_eq!(pair.client.seal(b"x").unwrap_err().slug(), "tls_internal");
+    assert_eq!(pair.server.seal(b"x").unwrap_err().slug(), "tls_internal");
+    pair.run();
+    assert!(pair.client.established, "misuse does not end a session");
+}
+
+/// RFC 8446 section 6.1: each direction is closed by itself. Whoever closes reads no more; whoever is told may still send.
+#[test]
+fn close_notify_both_ways() {
+    for versions in VERSIONS {
+        let mut pair = World::established(versions);
+        let mut out = Vec::new();
+        let last = pair.client.seal(b"last words").unwrap();
+        pair.client.session.close_notify(&mut out);
+        assert!(!out.is_empty());
+        pair.server.deliver(&last);
+        pair.server.deliver(&out);
+        assert!(pair.server.closed);
+        assert_eq!(pair.server.data, b"last words");
+        pair.server.session.eof().unwrap();
+        assert_eq!(pair.server.session.stage(), Stage::Closing);
+
+        assert_eq!(pair.client.seal(b"more").unwrap_err().slug(), "tls_closed");
+        let length = out.len();
+        pair.client.session.close_notify(&mut out);
+        assert_eq!(out.len(), length, "it is sent once");
+
+        // What comes behind a close_notify is ignored.
+        pair.server.deliver(b"junk");
+        assert_eq!(pair.server.slug(), "none");
+
+        let mut out = pair.server.seal(b"not read any more").unwrap();
+        pair.server.session.close_notify(&mut out);
+        pair.client.deliver(&out);
+        assert_eq!(pair.client.data, b"");
+        assert_eq!(pair.server.seal(b"more").unwrap_err().slug(), "tls_closed");
+        assert!(pair.client.closed);
+        pair.client.session.eof().unwrap();
+    }
+}
+
+#[test]
+fn the_end_without_close_notify_is_truncation() {
+    for versions in VERSIONS {
+        let mut pair = World::established(versions);
+        let error = pair.client.session.eof().unwrap_err();
+        assert_eq!((error.slug(), error.refused_by_us()), ("tls_truncated", false));
+        // Whoever has closed does not wait for the other.
+        pair.client.session.close_notify(&mut Vec::new());
+        pair.client.session.eof().unwrap();
+    }
+}
+
+#[test]
+fn closing_before_the_handshake_is_done_ends_the_session() {
+    let mut pair = World::new().pair(Versions::Both);
+    let mut out = Vec::new();
+    pair.client.session.close_notify(&mut out);
+    assert!(out.is_empty());
+    assert_eq!(pair.client.session.stage(), Stage::Failed);
+    pair.client.deliver(b"x");
+    assert_eq!(pair.client.slug(), "tls_closed");
+}
+
+/// Each byte of a record changed, one after the other: none gets through, and the peer hears of it.
+#[test]
+fn a_tampered_record_is_refused() {
+    for versions in VERSIONS {
+        let world = World::new();
+        let length = World::established(versions).client.seal(b"on").unwrap().len();
+        for i in 0..length {
+            let mut pair = world.pair(versions);
+            pair.run();
+            let mut record = pair.client.seal(b"on").unwrap();
+            record[i] ^= 1;
+            pair.server.deliver(&record);
+            // A longer record is awaited for ever.
+            if i == 3 || (i == 4 && record[4] & 1 == 1) {
+                assert_eq!(pair.server.slug(), "none");
+                continue;
+            }
+            // RFC 8446 section 5.1: the version in a record's header is ignored. rustls ignores the outer type too,
+            // which says nothing either: the type that counts is encrypted.
+            if (i == 0 || i == 2) && versions == Versions::Tls13 {
+                assert_eq!(pair.server.data, b"on");
+                continue;
+            }
+            assert!(pair.server.data.is_empty(), "{versions:?} byte {i}");
+            let error = pair.server.error().clone();
+            assert!(
+                ["tls_bad_record", "tls_protocol"].contains(&error.slug()),
+                "byte {i}: {error}"
+            );
+            assert!(error.refused_by_us());
+            assert_eq!(
+                pair.server.seal(b"x").unwrap_err(),
+                error,
+                "nothing is sealed after an alert"
+            );
+            assert_eq!(pair.server.session.eof().unwrap_err(), error);
+            let alert = pair.server.take_out();
+            if error.slug() == "tls_bad_record" {
+                pair.client.deliver(&alert);
+                assert_eq!(pair.client.slug(), "tls_alert");
+                assert_eq!(pair.client.error().alert(), Some(20));
+                assert!(!pair.client.error().refused_by_us());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_replayed_record_is_refused() {
+    for versions in VERSIONS {
+        let mut pair = World::established(versions);
+        let record = pair.client.seal(b"once").unwrap();
+        pair.server.deliver(&record);
+        pair.server.deliver(&record);
+        assert_eq!(pair.server.data, b"once");
+        assert_eq!(pair.server.slug(), "tls_bad_record");
+    }
+}
+
+/// rustls takes it for impossible to send an alert after its close_notify, and its debug assertion says so.
+#[test]
+fn a_bad_record_after_our_close_notify_is_ignored() {
+    for versions in VERSIONS {
+        let mut pair = World::established(versions);
+        pair.client.session.close_notify(&mut Vec::new());
+        pair.client
+            .deliver(b"\x17\x03\x03\x00\x20                                ");
+        assert_eq!(pair.client.slug(), "none");
+        assert!(pair.client.closed && pair.client.out.is_empty());
+    }
+}
+
+/// A renegotiation or plaintext in the middle of a session never reaches the application.
+#[test]
+fn plaintext_after_the_handshake_is_refused() {
+    for versions in VERSIONS {
+        for content_type in 20..=24 {
+            let mut pair = World::established(versions);
+            pair.server.deliver(&[content_type, 3, 3, 0, 4, 1, 0, 0, 0]);
+            assert_ne!(pair.server.slug(), "none");
+            assert!(pair.server.data.is_empty());
+        }
+    }
+}
