@@ -5,6 +5,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerInco
 use crate::{
     connection::Failure,
     error::{Reason, TlsError},
+    x509::date,
 };
 
 /// Which side we are: the same alert is about different certificates.
@@ -151,10 +152,16 @@ fn server_certificate(error: CertificateError, issuer: Option<String>) -> Reason
     let detail = error.to_string();
     match error {
         CertificateError::UnknownIssuer => Reason::ServerCaUnknown { issuer },
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+        CertificateError::Expired => Reason::ServerCertExpired { detail },
+        CertificateError::ExpiredContext { time, not_after } => {
+            let (end, now) = (date(not_after.as_secs()), date(time.as_secs()));
+            let detail = format!("it ended {end}, and this clock says {now}");
             Reason::ServerCertExpired { detail }
         }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+        CertificateError::NotValidYet => Reason::ServerCertNotYetValid { detail },
+        CertificateError::NotValidYetContext { time, not_before } => {
+            let (begin, now) = (date(not_before.as_secs()), date(time.as_secs()));
+            let detail = format!("it begins {begin}, and this clock says {now}");
             Reason::ServerCertNotYetValid { detail }
         }
         CertificateError::NotValidForNameContext { expected, presented } => Reason::ServerNameMismatch {

@@ -9,6 +9,49 @@
 //! plaintext ─────▶ TlsSession::seal ─▶ a record in the same block
 //! ```
 //!
+//! ```no_run
+//! use std::io::{Read, Write};
+//!
+//! use fleetwire_tls::{ClientConfigBuilder, Identity, Opened, Roots, Scratch, ServerName, TlsSession};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = ClientConfigBuilder::new()
+//!     .roots(Roots::system()?)
+//!     .alpn(vec![b"x-amzn-mqtt-ca".to_vec()])
+//!     .build()?;
+//! let device = Identity::from_pem_files("device-0.crt".as_ref(), "device-0.key".as_ref())?;
+//! let mut session = TlsSession::client(&config, &ServerName::parse("broker.example")?, Some(&device))?;
+//! let mut stream = std::net::TcpStream::connect("broker.example:443")?;
+//! let (mut scratch, mut received, mut out) = (Scratch::new(), Vec::new(), Vec::new());
+//! session.start(&mut out)?;
+//! loop {
+//!     stream.write_all(&std::mem::take(&mut out))?;
+//!     let mut block = [0; 4096];
+//!     let length = stream.read(&mut block)?;
+//!     if length == 0 {
+//!         return Ok(session.eof()?);
+//!     }
+//!     received.extend_from_slice(&block[..length]);
+//!     loop {
+//!         let consumed = match session.open(&mut scratch, &mut received, &mut out)? {
+//!             Opened::NeedMore => break,
+//!             Opened::Data { consumed, plain } => {
+//!                 println!("{:?}", &received[plain]);
+//!                 consumed
+//!             }
+//!             Opened::Established { consumed } => {
+//!                 println!("{:?}", session.info());
+//!                 consumed
+//!             }
+//!             Opened::Handshake { consumed } | Opened::Nothing { consumed } => consumed,
+//!             Opened::Closed { .. } => return Ok(()),
+//!         };
+//!         received.drain(..consumed);
+//!     }
+//! }
+//! # }
+//! ```
+//!
 //! rustls 0.23 with aws-lc-rs does the handshake. The record layer stands behind a small trait; rustls's own is its
 //! implementation here. No type of rustls appears in the public interface.
 //!

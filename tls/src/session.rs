@@ -116,7 +116,8 @@ impl TlsSession {
     /// Handles the first record, or the first records that make up a message, of `sealed`.
     ///
     /// `sealed` must be exactly the bytes that were received and not consumed, in order; between two calls they may be
-    /// moved and added to, but not changed. Bytes to send are appended to `out`, also when an error is returned: the
+    /// moved and added to, but not changed. They may grow to [`HANDSHAKE_LEN_MAX`] while the handshake lasts, and to
+    /// [`crate::RECORD_LEN_MAX`] afterwards; a message that would need more is an error. Bytes to send are appended to `out`, also when an error is returned: the
     /// alert. Plaintext is laid over its record.
     ///
     /// # Errors

@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::{
+    prelude::{FromDer, X509Certificate},
+    time::ASN1Time,
+};
 
 /// The issuer's distinguished name.
 pub(crate) fn issuer(der: &[u8]) -> Option<String> {
@@ -19,6 +22,14 @@ pub(crate) fn not_after(der: &[u8]) -> Option<(SystemTime, String)> {
     // A date beyond what the system's clock can hold never comes.
     let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
     Some((time, end.to_string()))
+}
+
+/// A time in seconds since 1970 as text, as in the dates of certificates.
+pub(crate) fn date(seconds: u64) -> String {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| ASN1Time::from_timestamp(seconds).ok())
+        .map_or_else(|| format!("{seconds} s after 1970"), |time| time.to_string())
 }
 
 /// SHA-256 of a certificate's DER, which is AWS's certificateId.

@@ -129,6 +129,9 @@ fn server_certificates() {
                     let known = [Some("CN=Corp Proxy CA"), Some("CN=Fleet CA")];
                     assert!(known.contains(&issuer.as_deref()));
                 }
+                Reason::ServerCertExpired { detail } => {
+                    assert!(detail.starts_with("it ended Jan  1 00:00:00 2001"), "{detail}");
+                }
                 Reason::ServerNameMismatch { expected, presented } => {
                     assert_eq!(expected, "localhost");
                     assert!(presented[0].contains("elsewhere.example"), "{presented:?}");
