@@ -1,3 +1,4 @@
 //! A local endpoint.
 
+pub mod broker;
 pub mod pki;
