@@ -1,0 +1,258 @@
+//! The channel API: events as owned values, for applications that keep their state on threads of their own.
+//!
+//! When the queue is full, links that receive publishes stop being read; the network then holds the peer's output
+//! back. Pings go on. Life-cycle and completion events are never lost: what does not fit into the queue waits in the
+//! shard, where the stopped reading bounds it to a few events of each link and its in-flight window.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
+use fleetwire_codec::{PacketId, QoS, Version};
+
+use crate::{
+    Ack, AcksLate, At, Disconnected, Dropped, Engine, EngineBuilder, EngineHandle, Event, Failure, Handler, LinkId,
+    Outbox, Rejected, StartError,
+};
+
+impl EngineBuilder {
+    /// Starts an engine whose events come through a queue of `capacity`, and that is steered by its handle. Links are
+    /// opened with [`EngineHandle::open_with`].
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); listeners are refused, because only a handler can answer a CONNECT.
+    pub fn start_channel(self, capacity: usize) -> Result<(Engine<ChannelHandler>, Events), StartError> {
+        if self.has_listeners() {
+            return Err(StartError::ListenersNeedHandler);
+        }
+        let capacity = capacity.max(2);
+        let (sender, receiver) = bounded(capacity);
+        let shared = Arc::new(Shared::default());
+        let engine = self.start(|_| ChannelHandler {
+            events: sender.clone(),
+            waiting: VecDeque::new(),
+            stopped: Vec::new(),
+            shared: Arc::clone(&shared),
+        })?;
+        let events = Events { receiver, shared, handle: engine.handle(), resume_below: capacity / 2 };
+        Ok((engine, events))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// A shard waits for room in the queue.
+    stalled: AtomicBool,
+    stalls: AtomicU64,
+}
+
+/// The receiving end of a channel engine's events; see [`EngineBuilder::start_channel`].
+#[derive(Debug)]
+pub struct Events {
+    receiver: Receiver<OwnedEvent>,
+    shared: Arc<Shared>,
+    handle: EngineHandle,
+    resume_below: usize,
+}
+
+impl Events {
+    /// The next event; waits for it up to `timeout`. `None` when none came, or when the engine has stopped and all
+    /// were taken.
+    pub fn next_timeout(&self, timeout: Duration) -> Option<OwnedEvent> {
+        let event = match self.receiver.recv_timeout(timeout) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        };
+        self.make_room();
+        event
+    }
+
+    /// The next event if there is one.
+    pub fn try_next(&self) -> Option<OwnedEvent> {
+        let event = match self.receiver.try_recv() {
+            Ok(event) => Some(event),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        };
+        self.make_room();
+        event
+    }
+
+    /// How often a full queue has stopped the reading of a link.
+    pub fn stalls(&self) -> u64 {
+        self.shared.stalls.load(Ordering::Relaxed)
+    }
+
+    fn make_room(&self) {
+        if self.receiver.len() < self.resume_below
+            && self.shared.stalled.load(Ordering::Acquire)
+            && self.shared.stalled.swap(false, Ordering::AcqRel)
+        {
+            self.handle.wake_all();
+        }
+    }
+}
+
+/// An event with where and when it happened.
+#[derive(Clone, Debug)]
+pub struct OwnedEvent {
+    /// Where and when.
+    pub at: At,
+    /// What.
+    pub kind: OwnedKind,
+}
+
+/// [`Event`], owned; without those of the server role and of schedules.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum OwnedKind {
+    /// See [`Event::Connected`].
+    Connected {
+        /// The protocol version.
+        version: Version,
+        /// When the attempt was due.
+        scheduled: Instant,
+        /// The ALPN name that was negotiated.
+        alpn: Option<Box<[u8]>>,
+    },
+    /// See [`Event::Failed`].
+    Failed(Failure),
+    /// See [`Event::Acked`].
+    Acked(Ack),
+    /// See [`Event::Refused`].
+    Refused(Ack),
+    /// See [`Event::Dropped`].
+    Dropped(Dropped),
+    /// See [`Event::AcksLate`].
+    AcksLate(AcksLate),
+    /// See [`Event::Subscribed`].
+    Subscribed {
+        /// The SUBSCRIBE's identifier.
+        packet_id: PacketId,
+        /// One code for each filter, as on the wire.
+        codes: Vec<u8>,
+    },
+    /// See [`Event::Unsubscribed`].
+    Unsubscribed {
+        /// The UNSUBSCRIBE's identifier.
+        packet_id: PacketId,
+    },
+    /// See [`Event::Message`].
+    Message(OwnedMessage),
+    /// See [`Event::Rejected`].
+    Rejected(Rejected),
+    /// See [`Event::Writable`].
+    Writable,
+    /// See [`Event::Disconnected`].
+    Disconnected(Disconnected),
+}
+
+/// A received message. The payload still lies in the block that it was received into, unless it was small.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OwnedMessage {
+    /// The topic.
+    pub topic: String,
+    /// The payload.
+    pub payload: Bytes,
+    /// At which quality of service it came.
+    pub qos: QoS,
+    /// Whether it is a retained one.
+    pub retain: bool,
+    /// Whether it may be a second delivery.
+    pub dup: bool,
+}
+
+/// The handler behind a channel engine.
+#[derive(Debug)]
+pub struct ChannelHandler {
+    events: Sender<OwnedEvent>,
+    /// What did not fit into the queue, in order.
+    waiting: VecDeque<OwnedEvent>,
+    /// Links that are not read because of it.
+    stopped: Vec<LinkId>,
+    shared: Arc<Shared>,
+}
+
+impl ChannelHandler {
+    fn push(&mut self, event: OwnedEvent) -> bool {
+        if !self.waiting.is_empty() {
+            self.waiting.push_back(event);
+            return false;
+        }
+        match self.events.try_send(event) {
+            Ok(()) => true,
+            Err(TrySendError::Full(event)) => {
+                self.waiting.push_back(event);
+                false
+            }
+            // Nobody listens any more, and nobody will.
+            Err(TrySendError::Disconnected(_)) => true,
+        }
+    }
+}
+
+impl Handler for ChannelHandler {
+    fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {
+        let is_message = matches!(event, Event::Message(_));
+        let Some(kind) = owned(event) else { return };
+        if !self.push(OwnedEvent { at, kind }) && is_message {
+            out.pause_reading(at.link);
+            self.stopped.push(at.link);
+            self.shared.stalls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn on_turn(&mut self, _now: Instant, out: &mut Outbox<'_>) {
+        while let Some(event) = self.waiting.pop_front() {
+            match self.events.try_send(event) {
+                Ok(()) => {}
+                Err(TrySendError::Full(event)) => {
+                    self.waiting.push_front(event);
+                    // Told before the queue is looked at again: either the reader sees it, or there is room already.
+                    self.shared.stalled.store(true, Ordering::Release);
+                    if self.events.is_full() {
+                        return;
+                    }
+                }
+                Err(TrySendError::Disconnected(_)) => self.waiting.clear(),
+            }
+        }
+        for link in self.stopped.drain(..) {
+            out.resume_reading(link);
+        }
+    }
+}
+
+fn owned(event: Event<'_>) -> Option<OwnedKind> {
+    Some(match event {
+        Event::Connected(connected) => OwnedKind::Connected {
+            version: connected.version,
+            scheduled: connected.scheduled,
+            alpn: connected.tls.and_then(|tls| tls.alpn.clone()),
+        },
+        Event::Failed(failure) => OwnedKind::Failed(failure),
+        Event::Acked(ack) => OwnedKind::Acked(ack),
+        Event::Refused(ack) => OwnedKind::Refused(ack),
+        Event::Dropped(dropped) => OwnedKind::Dropped(dropped),
+        Event::AcksLate(late) => OwnedKind::AcksLate(late),
+        Event::Subscribed(suback) => {
+            OwnedKind::Subscribed { packet_id: suback.packet_id, codes: suback.codes.to_vec() }
+        }
+        Event::Unsubscribed(unsuback) => OwnedKind::Unsubscribed { packet_id: unsuback.packet_id },
+        Event::Message(message) => OwnedKind::Message(OwnedMessage {
+            topic: message.topic.as_str().to_owned(),
+            payload: message.retain(),
+            qos: message.qos,
+            retain: message.retain,
+            dup: message.dup,
+        }),
+        Event::Rejected(rejected) => OwnedKind::Rejected(rejected),
+        Event::Writable => OwnedKind::Writable,
+        Event::Disconnected(disconnected) => OwnedKind::Disconnected(disconnected),
+        // Schedules and the server role are for handlers.
+        _ => return None,
+    })
+}

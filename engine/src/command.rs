@@ -1,0 +1,74 @@
+//! What other threads ask of a shard.
+
+use std::time::Duration;
+
+use fleetwire_codec::{QoS, TopicFilterBuf};
+
+use crate::core::Core;
+use crate::outbox::Outbox;
+use crate::{ConnectForm, DropReason, Dropped, Event, LinkId, OwnedPublish, Plan, Rejected};
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Open { id: LinkId, plan: Plan, token: u64, form: Option<Box<ConnectForm>> },
+    Publish { link: LinkId, publish: OwnedPublish },
+    Subscribe { link: LinkId, filters: Vec<(TopicFilterBuf, QoS)> },
+    Unsubscribe { link: LinkId, filters: Vec<TopicFilterBuf> },
+    Close { link: LinkId },
+    Abort { link: LinkId },
+    SetReading { link: LinkId, reading: bool },
+    SetToken { link: LinkId, token: u64 },
+    Shutdown { drain: Duration },
+}
+
+impl Command {
+    /// Carries the command out. What could not be done becomes an event of its link; a link that is gone has said so
+    /// already.
+    pub(crate) fn apply(self, core: &mut Core) -> Option<(LinkId, Event<'static>)> {
+        let now = core.now;
+        let mut out = Outbox::new(core);
+        match self {
+            Self::Open { id, plan, token, form } => {
+                out.open_reserved(id, &plan, token, form);
+                None
+            }
+            Self::Publish { link, publish } => {
+                let error = out.publish(link, publish.as_publish()).err()?;
+                let why = DropReason::NotAccepted(error);
+                Some((link, Event::Dropped(Dropped { token: publish.token, intended: now, why })))
+            }
+            Self::Subscribe { link, filters } => {
+                let filters: Vec<_> = filters.iter().map(|(filter, qos)| (filter.as_topic_filter(), *qos)).collect();
+                let error = out.subscribe(link, &filters).err()?;
+                Some((link, Event::Rejected(Rejected { verb: "subscribe", error })))
+            }
+            Self::Unsubscribe { link, filters } => {
+                let filters: Vec<_> = filters.iter().map(TopicFilterBuf::as_topic_filter).collect();
+                let error = out.unsubscribe(link, &filters).err()?;
+                Some((link, Event::Rejected(Rejected { verb: "unsubscribe", error })))
+            }
+            Self::Close { link } => {
+                out.close(link);
+                None
+            }
+            Self::Abort { link } => {
+                out.abort(link);
+                None
+            }
+            Self::SetReading { link, reading } => {
+                if reading {
+                    out.resume_reading(link);
+                } else {
+                    out.pause_reading(link);
+                }
+                None
+            }
+            Self::SetToken { link, token } => {
+                out.set_token(link, token);
+                None
+            }
+            // The shard itself carries it out.
+            Self::Shutdown { .. } => None,
+        }
+    }
+}

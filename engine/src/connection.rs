@@ -1,0 +1,299 @@
+//! One connection: the only place where buffers, TLS and the MQTT session meet.
+//!
+//! In: received bytes are opened in place (TLS), split into frames and decoded where they lie. Out: packets are
+//! encoded once into the send buffer and sealed there. An idle connection owns no buffer.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use fleetwire_codec::buffer::{Block, Framing, Pool, RecvBuf, SendBuf, SendError};
+use fleetwire_codec::{DecodeError, Packet, PacketId, QoS, Version};
+use fleetwire_tls::{Opened, Scratch, TlsError, TlsSession};
+
+use crate::session::{Entry, Kind, Session};
+use crate::{Limits, Publish, PublishError, VerbError};
+
+/// What all connections of a shard share while one of them is at work.
+pub(crate) struct Tools<'a> {
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) scratch: &'a mut Scratch,
+    /// Handshake flights and alerts on their way into a send buffer; empty between calls.
+    pub(crate) flight: &'a mut Vec<u8>,
+    pub(crate) random: &'a mut fastrand::Rng,
+    pub(crate) limits: &'a Limits,
+    pub(crate) now: Instant,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) session: Session,
+    pub(crate) tls: Option<Box<TlsSession>>,
+    /// A partial frame or record; whole frames only while reading is paused.
+    pub(crate) parked: Option<Box<RecvBuf>>,
+    send: SendBuf,
+    /// A verb answered `Full`; the application is told when there is room.
+    wants_room: bool,
+    /// close_notify was queued.
+    finished: bool,
+}
+
+/// What [`Connection::open`] found, besides bytes.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// All whole records are open.
+    Done,
+    /// The TLS handshake is over; to be called again for what lies behind it.
+    Established,
+    /// The peer has said close_notify (RFC 8446 section 6.1).
+    CloseNotify,
+}
+
+impl Connection {
+    pub(crate) fn new(session: Session, output_bytes_max: usize) -> Self {
+        let bytes_max = u32::try_from(output_bytes_max).unwrap_or(u32::MAX);
+        Self {
+            session,
+            tls: None,
+            parked: None,
+            send: SendBuf::new(Framing::PLAIN, bytes_max),
+            wants_room: false,
+            finished: false,
+        }
+    }
+
+    /// Opens what was received, in place, up to the end or to something that the caller has to act upon.
+    pub(crate) fn open(&mut self, buffer: &mut RecvBuf, tools: &mut Tools<'_>) -> Result<Step, OpenFailure> {
+        let Some(tls) = &mut self.tls else {
+            buffer.expose();
+            return Ok(Step::Done);
+        };
+        let step = loop {
+            let sealed = buffer.sealed_bytes();
+            if sealed.is_empty() {
+                break Step::Done;
+            }
+            match tls.open(tools.scratch, sealed, tools.flight) {
+                Ok(Opened::NeedMore) => break Step::Done,
+                Ok(Opened::Data { consumed, plain }) => {
+                    buffer.opened(consumed, plain, tools.limits.packet_len_max).map_err(OpenFailure::Frame)?;
+                }
+                Ok(Opened::Handshake { consumed } | Opened::Nothing { consumed }) => buffer.skipped(consumed),
+                Ok(Opened::Established { consumed }) => {
+                    buffer.skipped(consumed);
+                    break Step::Established;
+                }
+                Ok(Opened::Closed { consumed }) => {
+                    buffer.skipped(consumed);
+                    break Step::CloseNotify;
+                }
+                Err(error) => {
+                    // The alert is still to be sent; it overtakes what is not sealed yet and never will be.
+                    let _ = self.send_flight(tools);
+                    return Err(OpenFailure::Tls(error));
+                }
+            }
+        };
+        self.send_flight(tools).map_err(OpenFailure::Send)?;
+        Ok(step)
+    }
+
+    /// Moves handshake bytes and alerts into the send buffer, behind what is there.
+    pub(crate) fn send_flight(&mut self, tools: &mut Tools<'_>) -> Result<(), SendError> {
+        if tools.flight.is_empty() {
+            return Ok(());
+        }
+        let appended = self.send.append_raw(tools.pool, tools.flight);
+        tools.flight.clear();
+        appended
+    }
+
+    /// From here on packets go out in TLS records.
+    pub(crate) fn switch_to_records(&mut self) {
+        if let Some(tls) = &self.tls {
+            let framing = tls.framing();
+            self.send.set_framing(Framing {
+                head: framing.head as u16,
+                tail: framing.tail as u16,
+                plain_max: framing.plain_max as u32,
+            });
+        }
+    }
+
+    /// Queues bytes that are encoded already: the CONNECT of this attempt.
+    pub(crate) fn send_encoded(&mut self, bytes: &[u8], tools: &mut Tools<'_>) -> Result<(), SendError> {
+        self.send.append(tools.pool, bytes)?;
+        self.session.sent(tools.now);
+        Ok(())
+    }
+
+    /// Encodes a packet into the send buffer.
+    pub(crate) fn send_packet(&mut self, packet: &Packet<'_>, tools: &mut Tools<'_>) -> Result<(), VerbError> {
+        self.send_packet_as(packet, self.session.version(), tools)
+    }
+
+    /// Encodes a packet in the words of a version that may not be the session's.
+    pub(crate) fn send_packet_as(
+        &mut self,
+        packet: &Packet<'_>,
+        version: Version,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), VerbError> {
+        let sent = self.encode_packet(packet, version, tools.pool);
+        self.wants_room |= sent == Err(VerbError::Full);
+        sent?;
+        self.session.sent(tools.now);
+        Ok(())
+    }
+
+    fn encode_packet(&mut self, packet: &Packet<'_>, version: Version, pool: &mut Pool) -> Result<(), VerbError> {
+        let len = packet.encoded_len(version)?;
+        if !self.session.peer_takes(len) {
+            return Err(VerbError::TooLarge);
+        }
+        if len <= self.send.contiguous_max() {
+            let room = self.send.reserve(pool, len)?;
+            packet.encode(version, room)?;
+            self.send.commit(len);
+        } else {
+            // Longer than one record: rare enough to be encoded beside it first.
+            let mut bytes = vec![0; len];
+            packet.encode(version, &mut bytes)?;
+            self.send.append(pool, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes a PUBLISH: its header and, behind it, its payload, both once.
+    pub(crate) fn publish(&mut self, publish: &Publish<'_>, tools: &mut Tools<'_>) -> Result<Option<PacketId>, PublishError> {
+        let mut packet = self.session.prepare_publish(publish).inspect_err(|error| {
+            self.wants_room |= *error == PublishError::Full;
+        })?;
+        let version = self.session.version();
+        let len = packet.encoded_len(version).map_err(|_| PublishError::TooLarge)?;
+        if !self.session.peer_takes(len) {
+            return Err(PublishError::TooLarge);
+        }
+        if packet.qos != QoS::AtMostOnce {
+            let entry = Entry {
+                kind: Kind::Publish,
+                token: publish.token,
+                intended: publish.intended.unwrap_or(tools.now),
+                sent: tools.now,
+            };
+            packet.packet_id = Some(self.session.begin(entry).ok_or(PublishError::Full)?);
+        }
+        match self.encode_publish(&packet, len, tools.pool) {
+            Ok(()) => {
+                self.session.sent(tools.now);
+                Ok(packet.packet_id)
+            }
+            Err(error) => {
+                if let Some(packet_id) = packet.packet_id {
+                    self.session.cancel(packet_id, Kind::Publish);
+                }
+                self.wants_room |= error == VerbError::Full;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn encode_publish(&mut self, packet: &fleetwire_codec::Publish<'_>, len: usize, pool: &mut Pool) -> Result<(), VerbError> {
+        let version = self.session.version();
+        if len <= self.send.contiguous_max() {
+            let room = self.send.reserve(pool, len)?;
+            packet.encode(version, room)?;
+            self.send.commit(len);
+            return Ok(());
+        }
+        // Longer than one record: the header in one piece, then the payload over as many as it takes.
+        self.send.check(len)?;
+        let header_len = len - packet.payload.len();
+        if header_len > self.send.contiguous_max() {
+            return Err(VerbError::TooLarge);
+        }
+        let room = self.send.reserve(pool, header_len)?;
+        packet.encode_header(version, room)?;
+        self.send.commit(header_len);
+        self.send.append(pool, packet.payload).map_err(|error| {
+            self.send.retract(pool, header_len);
+            error.into()
+        })
+    }
+
+    /// Sends SUBSCRIBE or UNSUBSCRIBE with a packet identifier of its own.
+    pub(crate) fn request<'p>(
+        &mut self,
+        kind: Kind,
+        tools: &mut Tools<'_>,
+        packet: impl FnOnce(PacketId) -> Packet<'p>,
+    ) -> Result<PacketId, VerbError> {
+        if !self.session.is_up() {
+            return Err(VerbError::Offline);
+        }
+        let entry = Entry { kind, token: 0, intended: tools.now, sent: tools.now };
+        let packet_id = self.session.begin(entry).ok_or(VerbError::Full)?;
+        self.send_packet(&packet(packet_id), tools).inspect_err(|_| self.session.cancel(packet_id, kind))?;
+        Ok(packet_id)
+    }
+
+    /// The next block for the driver, sealed; `None` while it has one, or when there is nothing.
+    pub(crate) fn take_ready(&mut self, tools: &mut Tools<'_>) -> Result<Option<(Block, Range<usize>)>, TlsError> {
+        let tls = &mut self.tls;
+        self.send.take_ready(|block, plain| match tls {
+            Some(tls) => tls.seal(tools.scratch, block, plain),
+            None => Ok(plain),
+        })
+    }
+
+    /// The driver has sent its block.
+    pub(crate) fn sent(&mut self, block: Block, pool: &mut Pool) {
+        self.send.sent(pool, block);
+    }
+
+    /// Whether everything has left for the kernel.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.send.in_flight_len() == 0 && self.send.is_empty()
+    }
+
+    /// Everything is flushed: says good-bye in TLS, once. Answers whether there is nothing left to send.
+    ///
+    /// Only now, because records are sealed when they leave, and nothing may be sealed after close_notify.
+    pub(crate) fn finish(&mut self, tools: &mut Tools<'_>) -> bool {
+        if !std::mem::replace(&mut self.finished, true) {
+            if let Some(tls) = &mut self.tls {
+                tls.close_notify(tools.flight);
+            }
+            // Without room for it the peer sees the end of the stream instead.
+            let _ = self.send_flight(tools);
+        }
+        self.is_flushed()
+    }
+
+    /// Gives every buffer back; the connection is not used any more.
+    pub(crate) fn release(mut self, pool: &mut Pool) {
+        if let Some(parked) = self.parked.take() {
+            parked.release(pool);
+        }
+        self.send.clear(pool);
+    }
+
+    /// Whether the application is to be told that there is room again; true once.
+    pub(crate) fn has_room_again(&mut self, limits: &Limits) -> bool {
+        let room = self.wants_room
+            && self.session.window_has_room()
+            && self.send.in_flight_len() + self.send.len() <= limits.output_bytes_max / 2;
+        if room {
+            self.wants_room = false;
+        }
+        room
+    }
+}
+
+/// Why received bytes could not be opened.
+#[derive(Debug)]
+pub(crate) enum OpenFailure {
+    Tls(TlsError),
+    Frame(DecodeError),
+    Send(SendError),
+}

@@ -1,0 +1,209 @@
+//! What a shard is made of, apart from its driver and its handler: what the verbs act upon.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fleetwire_codec::buffer::{Pool, RecvBuf};
+use fleetwire_tls::Scratch;
+
+use crate::connection::{Connection, Tools};
+use crate::driver::{Key, Targets};
+use crate::link::{ClientLink, CloseWish, Ids, Link, Links, Phase, Wishes};
+use crate::session::Session;
+use crate::stats::Counters;
+use crate::timer::Timers;
+use crate::{ConnectForm, Limits, LinkId, OpenError, Plan, Shard};
+
+/// See the module.
+pub(crate) struct Core {
+    pub(crate) shard: Shard,
+    pub(crate) limits: Limits,
+    pub(crate) now: Instant,
+    pub(crate) pool: Pool,
+    pub(crate) scratch: Scratch,
+    pub(crate) flight: Vec<u8>,
+    /// What every socket is received into; `None` only while it is parsed.
+    pub(crate) hot: Option<RecvBuf>,
+    pub(crate) links: Links,
+    pub(crate) ids: Ids,
+    pub(crate) timers: Timers,
+    pub(crate) dialer: Dialer,
+    /// Links that have something to send or to change.
+    pub(crate) dirty: Vec<Key>,
+    /// Client connections that are being opened.
+    pub(crate) dialling: usize,
+    /// Accepted connections before their CONNACK.
+    pub(crate) accepting: usize,
+    pub(crate) random: fastrand::Rng,
+    pub(crate) counters: Arc<Counters>,
+    /// No new connections any more.
+    pub(crate) draining: bool,
+}
+
+impl Core {
+    /// The link's connection, with what it works with.
+    pub(crate) fn connection(&mut self, key: Key) -> Option<(&mut Link, Tools<'_>)> {
+        let link = self.links.at_mut(key)?;
+        let tools = Tools {
+            pool: &mut self.pool,
+            scratch: &mut self.scratch,
+            flight: &mut self.flight,
+            random: &mut self.random,
+            limits: &self.limits,
+            now: self.now,
+        };
+        Some((link, tools))
+    }
+
+    /// Puts the link on the list of those that have something to send or to change.
+    pub(crate) fn touch(&mut self, key: Key) {
+        if let Some(link) = self.links.at_mut(key)
+            && !std::mem::replace(&mut link.dirty, true)
+        {
+            self.dirty.push(key);
+        }
+    }
+
+    /// Enters the link's nearest deadline.
+    pub(crate) fn arm(&mut self, key: Key) {
+        if let Some(link) = self.links.at_mut(key) {
+            let deadline = link.deadline(&self.limits);
+            self.timers.arm(link.id, &mut link.armed, deadline);
+        }
+    }
+
+    /// Makes a client link and puts it in the queue of those that wait to dial.
+    pub(crate) fn open(&mut self, plan: &Plan, token: u64) -> Result<LinkId, OpenError> {
+        if self.draining {
+            return Err(OpenError::ShuttingDown);
+        }
+        let id = self.ids.reserve().ok_or(OpenError::TooManyLinks)?;
+        self.open_reserved(id, plan, token, None);
+        Ok(id)
+    }
+
+    pub(crate) fn open_reserved(
+        &mut self,
+        id: LinkId,
+        plan: &Plan,
+        token: u64,
+        template: Option<Box<ConnectForm>>,
+    ) {
+        let client = ClientLink { plan: plan.clone(), failures: 0, takeovers: 0, queued_at: self.now, template };
+        let link = self.new_link(id, token, Phase::Queued, Some(Box::new(client)));
+        self.links.insert(link);
+        self.dialer.queue.push_back(id);
+    }
+
+    pub(crate) fn new_link(&self, id: LinkId, token: u64, phase: Phase, client: Option<Box<ClientLink>>) -> Link {
+        Link {
+            id,
+            token,
+            epoch: 0,
+            listener: 0,
+            phase,
+            connection: Connection::new(Session::server(self.now), self.limits.output_bytes_max),
+            client,
+            opening: None,
+            schedule: None,
+            up_since: self.now,
+            retry_at: None,
+            armed: None,
+            wishes: Wishes::default(),
+            paused: false,
+            reading: true,
+            dirty: false,
+        }
+    }
+
+    /// The CONNACK that accepts has been sent or received.
+    pub(crate) fn mark_up(&mut self, key: Key) {
+        if let Some(link) = self.links.at_mut(key)
+            && link.phase == Phase::Mqtt
+        {
+            link.phase = Phase::Up;
+            link.up_since = self.now;
+            link.opening = None;
+            let opening = if link.is_client() { &mut self.dialling } else { &mut self.accepting };
+            *opening -= 1;
+            self.counters.links_up.add(1);
+        }
+    }
+
+    /// Asks for the end of a link, or of its present connection.
+    pub(crate) fn wish_close(&mut self, id: LinkId, how: CloseWish, remove: bool) {
+        if let Some(link) = self.links.get_mut(id) {
+            link.wishes.close.get_or_insert(how);
+            link.wishes.remove |= remove;
+            self.touch(id.slot);
+        }
+    }
+}
+
+impl Targets for Core {
+    fn receive(&mut self, key: Key) -> &mut [u8] {
+        let Self { links, hot, pool, .. } = self;
+        let parked = links.at_mut(key).map(|link| &mut link.connection.parked);
+        if let Some(place) = parked
+            && let Some(parked) = place.take()
+        {
+            // A busy connection goes on in the hot block, where one read takes more.
+            let back = match hot {
+                Some(hot) if parked.wants_hot() => hot.unpark(*parked, pool).map(Box::new),
+                _ => Some(parked),
+            };
+            if back.is_some() {
+                *place = back;
+                return place.as_mut().map(|parked| parked.spare()).unwrap_or_default();
+            }
+        }
+        hot.as_mut().map(RecvBuf::spare).unwrap_or_default()
+    }
+}
+
+/// Who dials when: a queue, one slot every interval.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    pub(crate) queue: VecDeque<LinkId>,
+    interval: Duration,
+    next: Instant,
+}
+
+impl Dialer {
+    /// `rate` is in attempts a second; not finite or not positive means no limit.
+    pub(crate) fn new(rate: f64, now: Instant) -> Self {
+        let interval = if rate.is_finite() && rate > 0.0 { Duration::from_secs_f64(1.0 / rate) } else { Duration::ZERO };
+        Self { queue: VecDeque::new(), interval, next: now }
+    }
+
+    /// When the first of the queue, which waits since `queued_at`, may dial.
+    pub(crate) fn slot(&self, queued_at: Instant) -> Instant {
+        self.next.max(queued_at)
+    }
+
+    /// The slot is taken.
+    pub(crate) fn take(&mut self, slot: Instant) {
+        self.queue.pop_front();
+        self.next = slot + self.interval;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_an_interval_apart_and_saved_up_ones_are_not() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        let mut dialer = Dialer::new(100.0, start);
+        let mut slots = Vec::new();
+        for queued_at in [0, 0, 0, 500, 500].map(ms) {
+            let slot = dialer.slot(start + queued_at);
+            slots.push(slot - start);
+            dialer.take(slot);
+        }
+        assert_eq!(slots, [0, 10, 20, 500, 510].map(ms));
+    }
+}

@@ -1,0 +1,188 @@
+//! What a handler says of one attempt to connect.
+
+use std::fmt;
+use std::time::Duration;
+
+use fleetwire_codec::{Connect, Properties, PropertiesBuf, QoS, TopicName, TopicNameBuf, Version, Will};
+use fleetwire_tls::Identity;
+
+/// The form that [`Handler::on_dial`](crate::Handler::on_dial) fills in for one attempt. Nothing of it is kept once
+/// the CONNECT is encoded and the handshake is over: certificates, passwords and wills may differ at each attempt.
+#[derive(Debug)]
+pub struct Dial<'a> {
+    form: &'a mut ConnectForm,
+    attempt: u32,
+}
+
+impl<'a> Dial<'a> {
+    pub(crate) fn new(form: &'a mut ConnectForm, attempt: u32) -> Self {
+        Self { form, attempt }
+    }
+
+    /// Attempts since the last connection (from 1).
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Fills in everything from a ready form.
+    pub fn template(&mut self, form: &ConnectForm) -> &mut Self {
+        self.form.clone_from(form);
+        self
+    }
+
+    /// The form itself.
+    pub fn form(&mut self) -> &mut ConnectForm {
+        self.form
+    }
+
+    /// The client identifier (v5 section 3.1.3.1).
+    pub fn client_id(&mut self, client_id: &str) -> &mut Self {
+        self.form.client_id.clear();
+        self.form.client_id.push_str(client_id);
+        self
+    }
+
+    /// The protocol version; 5.0 unless said otherwise.
+    pub fn version(&mut self, version: Version) -> &mut Self {
+        self.form.version = version;
+        self
+    }
+
+    /// Keep-alive in whole seconds, at most 65,535; 0 switches it off (v5 section 3.1.2.10).
+    pub fn keep_alive(&mut self, keep_alive: Duration) -> &mut Self {
+        self.form.keep_alive = keep_alive;
+        self
+    }
+
+    /// The user name.
+    pub fn username(&mut self, username: &str) -> &mut Self {
+        self.form.username = Some(username.to_owned());
+        self
+    }
+
+    /// The password.
+    pub fn password(&mut self, password: &[u8]) -> &mut Self {
+        self.form.password = Some(password.to_vec());
+        self
+    }
+
+    /// The will message.
+    pub fn will(&mut self, topic: TopicName<'_>, payload: &[u8], qos: QoS, retain: bool) -> &mut Self {
+        self.form.will = Some(WillForm { topic: topic.into(), payload: payload.to_vec(), qos, retain });
+        self
+    }
+
+    /// The certificate and key for mutual TLS.
+    pub fn identity(&mut self, identity: &Identity) -> &mut Self {
+        self.form.identity = Some(identity.clone());
+        self
+    }
+
+    /// Properties of the CONNECT; left out in 3.1.1.
+    pub fn properties(&mut self, properties: &PropertiesBuf) -> &mut Self {
+        self.form.properties = Some(properties.clone());
+        self
+    }
+}
+
+/// Everything that one CONNECT and its TLS handshake need, owned.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectForm {
+    /// The client identifier.
+    pub client_id: String,
+    /// The protocol version.
+    pub version: Version,
+    /// Keep-alive; sent in whole seconds.
+    pub keep_alive: Duration,
+    /// The user name.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<Vec<u8>>,
+    /// The will message.
+    pub will: Option<WillForm>,
+    /// The certificate and key for mutual TLS.
+    pub identity: Option<Identity>,
+    /// Properties of the CONNECT.
+    pub properties: Option<PropertiesBuf>,
+}
+
+/// A will message (v5 section 3.1.2.5).
+#[derive(Clone, Debug)]
+pub struct WillForm {
+    /// Where it is published.
+    pub topic: TopicNameBuf,
+    /// What.
+    pub payload: Vec<u8>,
+    /// At which quality of service.
+    pub qos: QoS,
+    /// Whether it is retained.
+    pub retain: bool,
+}
+
+impl Default for ConnectForm {
+    fn default() -> Self {
+        Self {
+            client_id: String::new(),
+            version: Version::V5,
+            keep_alive: Duration::from_secs(60),
+            username: None,
+            password: None,
+            will: None,
+            identity: None,
+            properties: None,
+        }
+    }
+}
+
+impl ConnectForm {
+    /// A form with a client identifier and defaults otherwise: 5.0, keep-alive 60 s.
+    pub fn new(client_id: impl Into<String>) -> Self {
+        Self { client_id: client_id.into(), ..Self::default() }
+    }
+
+    pub(crate) fn keep_alive_secs(&self) -> u16 {
+        u16::try_from(self.keep_alive.as_secs()).unwrap_or(u16::MAX)
+    }
+
+    /// The packet. Sessions end with their connection for now, so Clean Start is always set.
+    pub(crate) fn connect(&self) -> Connect<'_> {
+        Connect {
+            version: self.version,
+            clean_start: true,
+            keep_alive_secs: self.keep_alive_secs(),
+            client_id: &self.client_id,
+            will: self.will.as_ref().map(|will| Will {
+                topic: will.topic.as_topic_name(),
+                payload: &will.payload,
+                qos: will.qos,
+                retain: will.retain,
+                properties: Properties::EMPTY,
+            }),
+            username: self.username.as_deref(),
+            password: self.password.as_deref(),
+            properties: self.properties.as_ref().map_or(Properties::EMPTY, PropertiesBuf::as_properties),
+        }
+    }
+}
+
+/// An attempt that the handler does not want to be made; its text goes into the [`Failure`](crate::Failure).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialError {
+    text: String,
+}
+
+impl DialError {
+    /// Says why.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for DialError {}

@@ -1,0 +1,394 @@
+//! The default driver: readiness from mio (epoll, edge-triggered), turned into completions.
+//!
+//! Edges are remembered in flags and a ready list of its own. A connection leaves the list when a read answered
+//! `WouldBlock` or came back short: a short read of a stream means that the socket is drained, and whatever arrives
+//! later is a new edge, so the second system call that would only say `WouldBlock` is saved. When the read side is
+//! closed no further edge will come, so it is read to its end.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::SockRef;
+
+use super::{Completion, Driver, Key, Targets};
+use crate::Listener;
+use fleetwire_codec::buffer::Block;
+
+/// Events that one call of the system's poll may bring.
+const EVENTS_PER_POLL: usize = 1024;
+/// Connections that one listener may bring in one pass, so that a storm of them does not starve the others.
+const ACCEPTS_PER_PASS: usize = 64;
+/// Tokens from here on are not connections.
+const TOKEN_WAKER: Token = Token(usize::MAX);
+const TOKEN_LISTENERS: usize = usize::MAX - 1024;
+
+/// Wakes a shard from another thread; many calls before the shard runs cost one system call.
+#[derive(Clone, Debug)]
+pub(crate) struct Wake {
+    waker: Arc<Waker>,
+    pending: Arc<AtomicBool>,
+}
+
+impl Wake {
+    pub(crate) fn wake(&self) {
+        if !self.pending.swap(true, Ordering::AcqRel) {
+            // It fails only if the eventfd is gone, and then nobody is left to wake.
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Socket {
+    /// Tells this connection from earlier ones of the same key, in lists that are not searched at each close.
+    serial: u32,
+    stream: TcpStream,
+    connecting: bool,
+    readable: bool,
+    /// The kernel says that the peer has finished or failed: read to the end.
+    read_closed: bool,
+    /// `Closed` was told.
+    ended: bool,
+    reading: bool,
+    listed: bool,
+    sending: Option<(Block, Range<usize>)>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct MioDriver {
+    poll: Poll,
+    events: Events,
+    sockets: Vec<Option<Socket>>,
+    serial: u32,
+    ready: VecDeque<(Key, u32)>,
+    /// Completions that a submission or an edge has made, with the connection's serial.
+    done: VecDeque<(Key, u32, Completion<TcpStream>)>,
+    listeners: Vec<TcpListener>,
+    listeners_ready: Vec<bool>,
+    accepting: bool,
+    accepts_left: usize,
+    /// How many of `ready` have not had their turn in this pass.
+    turns_left: usize,
+    pending: Arc<AtomicBool>,
+}
+
+impl MioDriver {
+    pub(crate) fn new(listeners: Vec<Listener>) -> io::Result<(Self, Wake)> {
+        let poll = Poll::new()?;
+        let pending = Arc::new(AtomicBool::new(false));
+        let waker = Arc::new(Waker::new(poll.registry(), TOKEN_WAKER)?);
+        let mut listeners: Vec<TcpListener> =
+            listeners.into_iter().map(|listener| TcpListener::from_std(listener.into_std())).collect();
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            poll.registry().register(listener, Token(TOKEN_LISTENERS + index), Interest::READABLE)?;
+        }
+        let driver = Self {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            sockets: Vec::new(),
+            serial: 0,
+            ready: VecDeque::new(),
+            done: VecDeque::new(),
+            listeners_ready: vec![false; listeners.len()],
+            listeners,
+            accepting: true,
+            accepts_left: 0,
+            turns_left: 0,
+            pending: Arc::clone(&pending),
+        };
+        Ok((driver, Wake { waker, pending }))
+    }
+
+    fn note(&mut self, event: &Event) {
+        let token = event.token();
+        if token == TOKEN_WAKER {
+            self.pending.store(false, Ordering::Release);
+            return;
+        }
+        if let Some(index) = token.0.checked_sub(TOKEN_LISTENERS) {
+            if let Some(ready) = self.listeners_ready.get_mut(index) {
+                *ready = true;
+            }
+            return;
+        }
+        let Some(Some(socket)) = self.sockets.get_mut(token.0) else { return };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            socket.readable = true;
+            socket.read_closed |= event.is_read_closed() || event.is_error();
+        }
+        let wants_turn = socket.connecting || (socket.readable && socket.reading);
+        if wants_turn && !socket.listed {
+            socket.listed = true;
+            self.ready.push_back((token.0 as Key, socket.serial));
+        }
+        if event.is_writable() && !socket.connecting && socket.sending.is_some() {
+            self.send(token.0 as Key);
+        }
+    }
+
+    fn is_current(&self, key: Key, serial: u32) -> bool {
+        matches!(self.sockets.get(key as usize), Some(Some(socket)) if socket.serial == serial)
+    }
+
+    fn socket(&mut self, key: Key) -> Option<&mut Socket> {
+        self.sockets.get_mut(key as usize)?.as_mut()
+    }
+
+    fn insert(&mut self, key: Key, mut stream: TcpStream, connecting: bool) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, Token(key as usize), interest)?;
+        self.serial = self.serial.wrapping_add(1);
+        let socket = Socket {
+            serial: self.serial,
+            stream,
+            connecting,
+            readable: false,
+            read_closed: false,
+            ended: false,
+            reading: true,
+            listed: false,
+            sending: None,
+        };
+        let index = key as usize;
+        if self.sockets.len() <= index {
+            self.sockets.resize_with(index + 1, || None);
+        }
+        if let Some(place) = self.sockets.get_mut(index) {
+            debug_assert!(place.is_none(), "a key is used again only after close");
+            *place = Some(socket);
+        }
+        Ok(())
+    }
+
+    /// Writes what is waiting; the rest stays for the next writable edge.
+    fn send(&mut self, key: Key) {
+        let Some(Some(socket)) = self.sockets.get_mut(key as usize) else { return };
+        let Some((block, mut range)) = socket.sending.take() else { return };
+        while !range.is_empty() {
+            let bytes = block.bytes().get(range.clone()).unwrap_or_default();
+            match socket.stream.write(bytes) {
+                Ok(written) => range.start += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    socket.sending = Some((block, range));
+                    return;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut socket.ended, true) {
+                        self.done.push_back((key, socket.serial, Completion::Closed { key, error: Some(error) }));
+                    }
+                    return;
+                }
+            }
+        }
+        self.done.push_back((key, socket.serial, Completion::Sent { key, block }));
+    }
+
+    fn accept(&mut self) -> Option<Completion<TcpStream>> {
+        while self.accepting && self.accepts_left > 0 {
+            let index = self.listeners_ready.iter().position(|ready| *ready)?;
+            let listener = self.listeners.get(index)?;
+            match listener.accept() {
+                Ok((incoming, peer)) => {
+                    self.accepts_left -= 1;
+                    return Some(Completion::Accepted { listener: index, peer, incoming });
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.unready(index),
+                // The peer left between the SYN and now.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                Err(error) => {
+                    // Still to be accepted: the shard decides when to try again.
+                    self.accepts_left = 0;
+                    return Some(Completion::AcceptFailed { listener: index, error });
+                }
+            }
+        }
+        None
+    }
+
+    fn unready(&mut self, listener: usize) {
+        if let Some(ready) = self.listeners_ready.get_mut(listener) {
+            *ready = false;
+        }
+    }
+
+    /// One turn of one ready connection.
+    fn turn(&mut self, key: Key, targets: &mut impl Targets) -> Option<Completion<TcpStream>> {
+        let socket = self.sockets.get_mut(key as usize)?.as_mut()?;
+        socket.listed = false;
+        if socket.connecting {
+            let connected = finish_connect(socket, key);
+            if socket.readable && socket.reading {
+                socket.listed = true;
+                self.ready.push_back((key, socket.serial));
+            }
+            return connected;
+        }
+        if !socket.readable || !socket.reading || socket.ended {
+            return None;
+        }
+        let target = targets.receive(key);
+        let wanted = target.len();
+        if wanted == 0 {
+            socket.listed = true;
+            self.ready.push_back((key, socket.serial));
+            return None;
+        }
+        loop {
+            match socket.stream.read(target) {
+                Ok(0) => {
+                    socket.readable = false;
+                    socket.ended = true;
+                    return Some(Completion::Closed { key, error: None });
+                }
+                Ok(len) => {
+                    socket.readable = len == wanted || socket.read_closed;
+                    if socket.readable {
+                        socket.listed = true;
+                        self.ready.push_back((key, socket.serial));
+                    }
+                    return Some(Completion::Received { key, len });
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    socket.readable = false;
+                    return None;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    socket.readable = false;
+                    socket.ended = true;
+                    return Some(Completion::Closed { key, error: Some(error) });
+                }
+            }
+        }
+    }
+}
+
+impl Driver for MioDriver {
+    type Incoming = TcpStream;
+
+    const NAME: &'static str = "mio";
+
+    fn wait(&mut self, until: Option<Instant>) -> io::Result<Instant> {
+        let busy = !self.ready.is_empty()
+            || !self.done.is_empty()
+            || (self.accepting && self.listeners_ready.contains(&true));
+        let timeout = match until {
+            _ if busy => Some(Duration::ZERO),
+            Some(until) => Some(until.saturating_duration_since(Instant::now())),
+            None => None,
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
+            Err(error) => return Err(error),
+        }
+        let now = Instant::now();
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            self.note(event);
+        }
+        self.events = events;
+        self.turns_left = self.ready.len();
+        self.accepts_left = ACCEPTS_PER_PASS;
+        Ok(now)
+    }
+
+    fn next(&mut self, targets: &mut impl Targets) -> Option<Completion<TcpStream>> {
+        while let Some((key, serial, done)) = self.done.pop_front() {
+            if self.is_current(key, serial) {
+                return Some(done);
+            }
+        }
+        while self.turns_left > 0 {
+            self.turns_left -= 1;
+            let (key, serial) = self.ready.pop_front()?;
+            if !self.is_current(key, serial) {
+                continue;
+            }
+            if let Some(completion) = self.turn(key, targets) {
+                return Some(completion);
+            }
+        }
+        self.accept()
+    }
+
+    fn connect(&mut self, key: Key, address: SocketAddr) -> io::Result<()> {
+        let stream = TcpStream::connect(address)?;
+        // Coalescing is done here, in one write per pass; the kernel's would only add delay.
+        stream.set_nodelay(true)?;
+        self.insert(key, stream, true)
+    }
+
+    fn adopt(&mut self, key: Key, incoming: TcpStream) -> io::Result<()> {
+        incoming.set_nodelay(true)?;
+        self.insert(key, incoming, false)
+    }
+
+    fn submit_send(&mut self, key: Key, block: Block, range: Range<usize>) {
+        if let Some(socket) = self.socket(key) {
+            debug_assert!(socket.sending.is_none(), "one block at a time");
+            socket.sending = Some((block, range));
+            self.send(key);
+        }
+    }
+
+    fn set_reading(&mut self, key: Key, reading: bool) {
+        let Some(Some(socket)) = self.sockets.get_mut(key as usize) else { return };
+        socket.reading = reading;
+        if reading && socket.readable && !socket.listed {
+            socket.listed = true;
+            self.ready.push_back((key, socket.serial));
+        }
+    }
+
+    fn shutdown_write(&mut self, key: Key) {
+        if let Some(socket) = self.socket(key) {
+            // It fails only when the connection is already gone, which the next read tells.
+            let _ = socket.stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    fn close(&mut self, key: Key, reset: bool) {
+        let Some(place) = self.sockets.get_mut(key as usize) else { return };
+        let Some(mut socket) = place.take() else { return };
+        if reset {
+            // Zero linger makes the kernel send RST (tcp(7), SO_LINGER); if it can't, the close is an orderly one.
+            let _ = SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
+        }
+        // Closing the descriptor removes it from epoll in any case.
+        let _ = self.poll.registry().deregister(&mut socket.stream);
+    }
+
+    fn set_accepting(&mut self, accepting: bool) {
+        self.accepting = accepting;
+    }
+
+    fn close_listeners(&mut self) {
+        self.listeners.clear();
+        self.listeners_ready.clear();
+    }
+}
+
+fn finish_connect(socket: &mut Socket, key: Key) -> Option<Completion<TcpStream>> {
+    let result = match socket.stream.take_error() {
+        Ok(None) => match socket.stream.peer_addr() {
+            Ok(_) => Ok(()),
+            // An early edge: the answer is still on its way.
+            Err(error) if error.kind() == ErrorKind::NotConnected => return None,
+            Err(error) => Err(error),
+        },
+        Ok(Some(error)) | Err(error) => Err(error),
+    };
+    socket.connecting = false;
+    Some(Completion::Connected { key, result })
+}

@@ -1,0 +1,186 @@
+//! What a handler is told. Events borrow: what is to be kept is copied or [retained](Message::retain).
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fleetwire_codec::buffer::Block;
+use fleetwire_codec::{Connect, PacketId, Properties, Publish, ReasonCode, Suback, Subscribe, Unsuback, Unsubscribe, Version};
+use crate::{Disconnected, Failure, PublishError, TlsInfo, VerbError};
+
+/// Something happened on a link.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Client role: the CONNACK accepted the connection.
+    Connected(Connected<'a>),
+    /// Client role: an attempt ended before its CONNACK, or with one that refuses.
+    Failed(Failure),
+    /// A publish was acknowledged.
+    Acked(Ack),
+    /// A publish was acknowledged with a reason code of 0x80 or more.
+    Refused(Ack),
+    /// A publish will never be acknowledged. Each accepted publish above QoS 0 ends in exactly one of `Acked`,
+    /// `Refused` and `Dropped`.
+    Dropped(Dropped),
+    /// The oldest unacknowledged publish is older than `Limits::ack_timeout`; told once per such period. Nothing is
+    /// resent on a live connection (v5 section 4.4).
+    AcksLate(AcksLate),
+    /// Client role: SUBACK.
+    Subscribed(Suback<'a>),
+    /// Client role: UNSUBACK.
+    Unsubscribed(Unsuback<'a>),
+    /// A slot of [`Outbox::every`](crate::Outbox::every); it comes also while the link is offline.
+    Due(Due),
+    /// Server role: a connection is there, with TLS if the listener has it; nothing of MQTT has been read.
+    Accepted(Accepted<'a>),
+    /// Server role: CONNECT. To be answered with `accept` or `refuse`, now or later; reading pauses meanwhile.
+    Connect(Connect<'a>),
+    /// Server role: SUBSCRIBE, to be answered with `suback`.
+    Subscribe(Subscribe<'a>),
+    /// Server role: UNSUBSCRIBE, to be answered with `unsuback`.
+    Unsubscribe(Unsubscribe<'a>),
+    /// A PUBLISH has arrived. At QoS 1 its PUBACK is sent after the handler has returned.
+    Message(Message<'a>),
+    /// A command of an [`EngineHandle`](crate::EngineHandle) could not be carried out.
+    Rejected(Rejected),
+    /// After a verb answered `Full`: there is room again.
+    Writable,
+    /// A connection that was up has ended. A server link is gone after this; a client link stays until it is closed.
+    Disconnected(Disconnected),
+}
+
+/// See [`Event::Connected`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Connected<'a> {
+    /// The server has kept session state (v5 [MQTT-3.2.2-2]).
+    pub session_present: bool,
+    /// The protocol version of the connection.
+    pub version: Version,
+    /// The CONNACK's properties; empty in 3.1.1.
+    pub properties: Properties<'a>,
+    /// What the TLS handshake agreed on.
+    pub tls: Option<&'a TlsInfo>,
+    /// When this attempt was due: its slot in the connect rate, or the end of its backoff.
+    pub scheduled: Instant,
+    /// The address that answered.
+    pub peer: SocketAddr,
+}
+
+/// See [`Event::Accepted`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Accepted<'a> {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// What the TLS handshake agreed on.
+    pub tls: Option<&'a TlsInfo>,
+    /// Which listener, in the order in which they were given to the builder.
+    pub listener: usize,
+}
+
+/// See [`Event::Acked`] and [`Event::Refused`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Ack {
+    /// The publish's token.
+    pub token: u64,
+    /// The identifier it had on the wire.
+    pub packet_id: PacketId,
+    /// The publish's intended time.
+    pub intended: Instant,
+    /// When it was encoded.
+    pub sent: Instant,
+    /// The PUBACK's reason code; success in 3.1.1.
+    pub reason: ReasonCode,
+}
+
+/// See [`Event::Dropped`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// The publish's token.
+    pub token: u64,
+    /// The publish's intended time.
+    pub intended: Instant,
+    /// Why.
+    pub why: DropReason,
+}
+
+/// Why an accepted publish was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The connection ended first, and the session with it.
+    ConnectionLost,
+    /// The application closed the link or shut the engine down.
+    Closed,
+    /// A publish command of an [`EngineHandle`](crate::EngineHandle) was not accepted by the link.
+    NotAccepted(PublishError),
+}
+
+/// See [`Event::Rejected`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Rejected {
+    /// Which verb.
+    pub verb: &'static str,
+    /// Why.
+    pub error: VerbError,
+}
+
+/// See [`Event::AcksLate`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct AcksLate {
+    /// Age of the oldest unacknowledged publish.
+    pub oldest: Duration,
+    /// How many are unacknowledged.
+    pub in_flight: usize,
+}
+
+/// See [`Event::Due`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Due {
+    /// The slot's number, from 0.
+    pub seq: u64,
+    /// The slot's time: first + seq * period. It never moves.
+    pub intended: Instant,
+    /// How many slots before this one were passed over because the shard came a whole period late.
+    pub missed: u64,
+}
+
+/// A received PUBLISH, borrowed from the block that the network was read into.
+#[derive(Debug)]
+pub struct Message<'a> {
+    publish: Publish<'a>,
+    block: &'a Block,
+}
+
+impl<'a> Message<'a> {
+    pub(crate) fn new(publish: Publish<'a>, block: &'a Block) -> Self {
+        Self { publish, block }
+    }
+
+    /// The packet, for as long as the event lasts.
+    pub fn publish(&self) -> &Publish<'a> {
+        &self.publish
+    }
+
+    /// Keeps the payload beyond the event, without copying it: the bytes stay in the block that they were received
+    /// into. Past `Limits::retained_bytes_max`, and for small payloads in big blocks, it is copied instead.
+    pub fn retain(&self) -> Bytes {
+        self.block.keep(self.publish.payload)
+    }
+}
+
+impl<'a> Deref for Message<'a> {
+    type Target = Publish<'a>;
+
+    fn deref(&self) -> &Publish<'a> {
+        &self.publish
+    }
+}

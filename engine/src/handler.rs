@@ -1,0 +1,34 @@
+//! The application's side of a shard.
+
+use std::time::Instant;
+
+use crate::{At, Dial, DialError, Event, Outbox, Shard};
+
+/// The application's value on a shard: one per shard, called on the shard's thread, handed back at shutdown.
+///
+/// Calls never nest: a verb of the [`Outbox`] never calls the handler, so a handler may publish, open and close from
+/// anywhere. A handler that blocks stalls every link of its shard. One that panics ends its shard: its links are
+/// closed, and [`Engine::shutdown`](crate::Engine::shutdown) reports it.
+pub trait Handler: Send + 'static {
+    /// The shard has started; the place to open links.
+    fn on_start(&mut self, shard: Shard, out: &mut Outbox<'_>) {
+        let _ = (shard, out);
+    }
+
+    /// A client link is about to dial, at first or again: fills in who it is this time.
+    ///
+    /// # Errors
+    /// An error makes the attempt fail as `dial_refused`.
+    fn on_dial(&mut self, at: At, dial: &mut Dial<'_>) -> Result<(), DialError> {
+        let _ = (at, dial);
+        Err(DialError::new("this handler does not implement on_dial"))
+    }
+
+    /// Something happened on a link.
+    fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>);
+
+    /// A pass of the event loop is over.
+    fn on_turn(&mut self, now: Instant, out: &mut Outbox<'_>) {
+        let _ = (now, out);
+    }
+}

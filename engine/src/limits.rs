@@ -1,0 +1,87 @@
+//! Every bound of an engine, in one place.
+
+use std::time::Duration;
+
+/// The bounds of an engine. All are settings; what happens when one is reached stands at each.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Links of one shard. Past it `open` answers [`OpenError::TooManyLinks`](crate::OpenError::TooManyLinks) and
+    /// listeners stop accepting until a link is gone.
+    pub links_max: usize,
+    /// Connection attempts of one shard between TCP SYN and CONNACK, and accepted connections before CONNACK.
+    /// Further attempts wait; listeners stop accepting.
+    pub handshakes_max: usize,
+    /// Bytes of one MQTT packet that is accepted. A larger one closes the connection (v5 reason 0x95).
+    pub packet_len_max: usize,
+    /// Bytes of output that one connection may have waiting. Past it a verb answers `Full`.
+    pub output_bytes_max: usize,
+    /// QoS 1 publishes of one connection without acknowledgement; the peer's Receive Maximum may lower it.
+    /// Past it `publish` answers `Full`.
+    pub in_flight_max: u16,
+    /// Bytes of all buffers of one shard. Past it verbs answer `Full`, and a connection whose partial packet
+    /// finds no buffer is closed as [`Slug::OVERLOADED`](crate::Slug::OVERLOADED).
+    pub buffer_bytes_max: usize,
+    /// Bytes of one shard's blocks that the application keeps by [`Message::retain`](crate::Message::retain)
+    /// without a copy. Past it payloads are copied.
+    pub retained_bytes_max: usize,
+    /// Commands of [`EngineHandle`](crate::EngineHandle) that wait for one shard. Past it they answer `Full`.
+    pub commands_max: usize,
+    /// How long a publish may be unacknowledged before [`Event::AcksLate`](crate::Event::AcksLate) says so.
+    pub ack_timeout: Duration,
+    /// How long a PINGRESP may take (at most the keep-alive itself).
+    pub pingresp_timeout: Duration,
+    /// Server role: how long a client may take from accept to its whole CONNECT.
+    pub accept_timeout: Duration,
+    /// How long a closing connection may take to take its last bytes and to close in turn.
+    pub linger_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            links_max: 1 << 20,
+            handshakes_max: 256,
+            packet_len_max: 256 * 1024,
+            output_bytes_max: 1024 * 1024,
+            in_flight_max: 100,
+            buffer_bytes_max: 1024 * 1024 * 1024,
+            retained_bytes_max: 64 * 1024 * 1024,
+            commands_max: 16 * 1024,
+            ack_timeout: Duration::from_secs(10),
+            pingresp_timeout: Duration::from_secs(30),
+            accept_timeout: Duration::from_secs(10),
+            linger_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($name:ident: $type:ty),* $(,)?) => {
+        impl Limits {
+            $(
+                #[doc = concat!("Sets `", stringify!($name), "`.")]
+                #[must_use]
+                pub fn $name(mut self, $name: $type) -> Self {
+                    self.$name = $name;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    links_max: usize,
+    handshakes_max: usize,
+    packet_len_max: usize,
+    output_bytes_max: usize,
+    in_flight_max: u16,
+    buffer_bytes_max: usize,
+    retained_bytes_max: usize,
+    commands_max: usize,
+    ack_timeout: Duration,
+    pingresp_timeout: Duration,
+    accept_timeout: Duration,
+    linger_timeout: Duration,
+}

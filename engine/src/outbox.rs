@@ -1,0 +1,402 @@
+//! The verbs of a handler.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use fleetwire_codec::buffer::SendError;
+use fleetwire_codec::{
+    Connack, Disconnect, EncodeError, Packet, PacketId, Properties, QoS, ReasonCode, Suback, Subscribe,
+    SubscriptionOptions, FiltersBuf, TopicFilter, Unsuback, Unsubscribe, UnsubscribeFiltersBuf, Version,
+};
+
+use crate::core::Core;
+use crate::link::{CloseWish, Link, Schedule};
+use crate::session::{Kind, State};
+use crate::{ConnectForm, LinkId, Plan, Publish, Shard};
+
+/// What a handler can do. All verbs work on any link of the handler's shard, answer at once and never call the
+/// handler. Packets are encoded within the call, into the link's send buffer, and leave when the handler has
+/// returned: what one pass of the loop makes for a connection goes out in as few writes as it fits in.
+pub struct Outbox<'a> {
+    core: &'a mut Core,
+}
+
+impl<'a> Outbox<'a> {
+    pub(crate) fn new(core: &'a mut Core) -> Self {
+        Self { core }
+    }
+
+    /// The shard's clock, as in [`At::now`](crate::At::now).
+    pub fn now(&self) -> Instant {
+        self.core.now
+    }
+
+    /// This shard.
+    pub fn shard(&self) -> Shard {
+        self.core.shard
+    }
+
+    /// Opens a client link. It dials later, at its turn in the connect rate, and asks `on_dial` then; all that
+    /// becomes of it are events.
+    ///
+    /// # Errors
+    /// The bound of links is reached, or the engine is shutting down.
+    pub fn open(&mut self, plan: &Plan, token: u64) -> Result<LinkId, OpenError> {
+        self.core.open(plan, token)
+    }
+
+    /// As [`open`](Self::open), with a form that is used at every attempt instead of asking `on_dial`.
+    ///
+    /// # Errors
+    /// The bound of links is reached, or the engine is shutting down.
+    pub fn open_with(&mut self, plan: &Plan, token: u64, form: ConnectForm) -> Result<LinkId, OpenError> {
+        let id = self.core.open(plan, token)?;
+        if let Some(client) = self.core.links.get_mut(id).and_then(|link| link.client.as_mut()) {
+            client.template = Some(Box::new(form));
+        }
+        Ok(id)
+    }
+
+    /// Opens a link whose id a handle has reserved.
+    pub(crate) fn open_reserved(&mut self, id: LinkId, plan: &Plan, token: u64, form: Option<Box<ConnectForm>>) {
+        if self.core.draining {
+            self.core.ids.release(id);
+        } else {
+            self.core.open_reserved(id, plan, token, form);
+        }
+    }
+
+    /// Publishes. At QoS 1 the packet identifier is answered, and exactly one of `Acked`, `Refused` and `Dropped`
+    /// follows.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing was queued then.
+    pub fn publish(&mut self, link: LinkId, publish: Publish<'_>) -> Result<Option<PacketId>, PublishError> {
+        let (live, mut tools) = self.core.connection(link.slot).ok_or(PublishError::NoSuchLink)?;
+        if live.id != link {
+            return Err(PublishError::NoSuchLink);
+        }
+        if !live.phase.is_live() || live.wishes.close.is_some() {
+            return Err(PublishError::Offline);
+        }
+        let packet_id = live.connection.publish(&publish, &mut tools)?;
+        self.core.counters.published.add(1);
+        self.core.touch(link.slot);
+        Ok(packet_id)
+    }
+
+    /// Subscribes; `Subscribed` follows with one code for each filter.
+    ///
+    /// # Errors
+    /// See [`VerbError`]; nothing was queued then.
+    pub fn subscribe(&mut self, link: LinkId, filters: &[(TopicFilter<'_>, QoS)]) -> Result<PacketId, VerbError> {
+        let mut list = FiltersBuf::new();
+        for (filter, qos) in filters {
+            list.push(*filter, SubscriptionOptions::new(*qos)).map_err(|_| VerbError::Invalid)?;
+        }
+        self.request(link, Kind::Subscribe, |packet_id| {
+            Packet::Subscribe(Subscribe { packet_id, properties: Properties::EMPTY, filters: list.as_filters() })
+        })
+    }
+
+    /// Unsubscribes; `Unsubscribed` follows.
+    ///
+    /// # Errors
+    /// See [`VerbError`]; nothing was queued then.
+    pub fn unsubscribe(&mut self, link: LinkId, filters: &[TopicFilter<'_>]) -> Result<PacketId, VerbError> {
+        let mut list = UnsubscribeFiltersBuf::new();
+        for filter in filters {
+            list.push(*filter).map_err(|_| VerbError::Invalid)?;
+        }
+        self.request(link, Kind::Unsubscribe, |packet_id| {
+            Packet::Unsubscribe(Unsubscribe { packet_id, properties: Properties::EMPTY, filters: list.as_filters() })
+        })
+    }
+
+    fn request<'p>(
+        &mut self,
+        link: LinkId,
+        kind: Kind,
+        packet: impl FnOnce(PacketId) -> Packet<'p>,
+    ) -> Result<PacketId, VerbError> {
+        let (live, mut tools) = self.core.connection(link.slot).ok_or(VerbError::NoSuchLink)?;
+        let live = check(live, link)?;
+        let packet_id = live.connection.request(kind, &mut tools, packet)?;
+        self.core.touch(link.slot);
+        self.core.arm(link.slot);
+        Ok(packet_id)
+    }
+
+    /// Gives the link a schedule, instead of the one it has: `Due` comes at `first` and at every `period` after it,
+    /// also while the link is offline, until it is cancelled or the link ends.
+    ///
+    /// # Errors
+    /// There is no such link, or the period is zero.
+    pub fn every(&mut self, link: LinkId, first: Instant, period: Duration) -> Result<(), VerbError> {
+        if period.is_zero() {
+            return Err(VerbError::Invalid);
+        }
+        let live = self.core.links.get_mut(link).ok_or(VerbError::NoSuchLink)?;
+        live.schedule = Some(Box::new(Schedule::new(first, period)));
+        self.core.arm(link.slot);
+        Ok(())
+    }
+
+    /// Ends the link's schedule.
+    pub fn cancel_schedule(&mut self, link: LinkId) {
+        if let Some(live) = self.core.links.get_mut(link) {
+            live.schedule = None;
+        }
+    }
+
+    /// Ends the link: a client says DISCONNECT 0x00 (no will is sent) and does not come back; a server flushes and
+    /// closes. `Disconnected` follows if the connection was up.
+    pub fn close(&mut self, link: LinkId) {
+        self.core.wish_close(link, CloseWish::Orderly(None), true);
+    }
+
+    /// Ends the connection with a reason: DISCONNECT with that code in 5.0, a mere close by a 3.1.1 server. A client
+    /// link dials again by its plan.
+    pub fn disconnect(&mut self, link: LinkId, reason: ReasonCode, properties: Properties<'_>) {
+        let Some((live, mut tools)) = self.core.connection(link.slot) else { return };
+        if live.id != link || !live.phase.is_live() || live.wishes.close.is_some() {
+            return;
+        }
+        let disconnect = Packet::Disconnect(Disconnect { reason, properties });
+        if live.connection.session.version() == Version::V5 && live.connection.session.is_up() {
+            // Without room for it the peer sees the end of the stream instead.
+            let _ = live.connection.send_packet(&disconnect, &mut tools);
+        }
+        self.core.wish_close(link, CloseWish::Orderly(Some(reason)), false);
+    }
+
+    /// Breaks the connection with a TCP reset, as a device does that loses power behind a firewall. A client link
+    /// dials again by its plan.
+    pub fn abort(&mut self, link: LinkId) {
+        self.core.wish_close(link, CloseWish::Abort, false);
+    }
+
+    /// Stops reading from the link: the peer's output waits in the network, and in the end at the peer.
+    pub fn pause_reading(&mut self, link: LinkId) {
+        self.set_paused(link, true);
+    }
+
+    /// Reads again.
+    pub fn resume_reading(&mut self, link: LinkId) {
+        self.set_paused(link, false);
+    }
+
+    fn set_paused(&mut self, link: LinkId, paused: bool) {
+        if let Some(live) = self.core.links.get_mut(link)
+            && live.paused != paused
+        {
+            live.paused = paused;
+            self.core.touch(link.slot);
+        }
+    }
+
+    /// Changes the application's 64 bits.
+    pub fn set_token(&mut self, link: LinkId, token: u64) {
+        if let Some(live) = self.core.links.get_mut(link) {
+            live.token = token;
+        }
+    }
+
+    /// Server role: CONNACK with code 0. `keep_alive_secs` is what is in force, 0 for none; say it in `properties`
+    /// (Server Keep Alive) if it is not what the client asked for.
+    ///
+    /// # Errors
+    /// See [`VerbError`]; `Invalid` when the link does not wait for an answer to CONNECT.
+    pub fn accept(
+        &mut self,
+        link: LinkId,
+        session_present: bool,
+        properties: Properties<'_>,
+        keep_alive_secs: u16,
+    ) -> Result<(), VerbError> {
+        self.answer_connect(link, &Connack { session_present, code: 0, properties })?;
+        if let Some(live) = self.core.links.get_mut(link) {
+            live.connection.session.accepted(keep_alive_secs);
+        }
+        self.core.mark_up(link.slot);
+        Ok(())
+    }
+
+    /// Server role: CONNACK with a reason that refuses, in the words of the client's version, and the end of the
+    /// connection.
+    pub fn refuse(&mut self, link: LinkId, reason: ReasonCode) {
+        if let Some(live) = self.core.links.get_mut(link) {
+            let version = live.connection.session.version();
+            let connack = Connack::refused(reason, version);
+            // If it cannot be sent the close alone has to say it.
+            let _ = self.answer_connect(link, &connack);
+            self.core.wish_close(link, CloseWish::Orderly(Some(reason)), true);
+        }
+    }
+
+    fn answer_connect(&mut self, link: LinkId, connack: &Connack<'_>) -> Result<(), VerbError> {
+        let (live, mut tools) = self.core.connection(link.slot).ok_or(VerbError::NoSuchLink)?;
+        let live = check(live, link)?;
+        if live.connection.session.state() != State::Deciding {
+            return Err(VerbError::Invalid);
+        }
+        live.connection.send_packet(&Packet::Connack(*connack), &mut tools)?;
+        self.core.touch(link.slot);
+        Ok(())
+    }
+
+    /// Server role: answers a SUBSCRIBE, one code for each filter.
+    ///
+    /// # Errors
+    /// See [`VerbError`]; nothing was queued then.
+    pub fn suback(&mut self, link: LinkId, packet_id: PacketId, codes: &[u8]) -> Result<(), VerbError> {
+        self.answer(link, &Packet::Suback(Suback { packet_id, properties: Properties::EMPTY, codes }))
+    }
+
+    /// Server role: answers an UNSUBSCRIBE, one code for each filter (none go out in 3.1.1).
+    ///
+    /// # Errors
+    /// See [`VerbError`]; nothing was queued then.
+    pub fn unsuback(&mut self, link: LinkId, packet_id: PacketId, codes: &[u8]) -> Result<(), VerbError> {
+        self.answer(link, &Packet::Unsuback(Unsuback { packet_id, properties: Properties::EMPTY, codes }))
+    }
+
+    fn answer(&mut self, link: LinkId, packet: &Packet<'_>) -> Result<(), VerbError> {
+        let (live, mut tools) = self.core.connection(link.slot).ok_or(VerbError::NoSuchLink)?;
+        let live = check(live, link)?;
+        if !live.connection.session.is_up() {
+            return Err(VerbError::Offline);
+        }
+        live.connection.send_packet(packet, &mut tools)?;
+        self.core.touch(link.slot);
+        Ok(())
+    }
+}
+
+fn check(live: &mut Link, link: LinkId) -> Result<&mut Link, VerbError> {
+    if live.id != link {
+        return Err(VerbError::NoSuchLink);
+    }
+    if !live.phase.is_live() || live.wishes.close.is_some() {
+        return Err(VerbError::Offline);
+    }
+    Ok(live)
+}
+
+/// Why a link could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// `Limits::links_max` links of the shard exist.
+    TooManyLinks,
+    /// The engine is shutting down.
+    ShuttingDown,
+    /// Too many commands wait for the shard (handles only).
+    Full,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooManyLinks => "the shard has as many links as its limits allow",
+            Self::ShuttingDown => "the engine is shutting down",
+            Self::Full => "too many commands wait for the shard",
+        })
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Why a verb could not be carried out; nothing was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VerbError {
+    /// The output bound of the connection or the buffer bound of the shard is reached; `Writable` follows.
+    Full,
+    /// The link is not connected.
+    Offline,
+    /// The packet is larger than the output bound, than the peer accepts, or than MQTT can carry.
+    TooLarge,
+    /// The link is gone.
+    NoSuchLink,
+    /// An argument that no packet can carry, or a verb that has no meaning in this state.
+    Invalid,
+}
+
+impl fmt::Display for VerbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "no room for more output; the event Writable says when there is",
+            Self::Offline => "the link is not connected",
+            Self::TooLarge => "the packet is larger than the output bound or than the peer accepts",
+            Self::NoSuchLink => "there is no such link any more",
+            Self::Invalid => "the arguments or the state of the link do not allow this",
+        })
+    }
+}
+
+impl std::error::Error for VerbError {}
+
+impl From<SendError> for VerbError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::TooLarge => Self::TooLarge,
+            // Another bound of this side, whatever it is called: it passes.
+            _ => Self::Full,
+        }
+    }
+}
+
+impl From<EncodeError> for VerbError {
+    fn from(error: EncodeError) -> Self {
+        match error {
+            EncodeError::TooLarge => Self::TooLarge,
+            _ => Self::Invalid,
+        }
+    }
+}
+
+/// Why a publish was not accepted; nothing was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The output bound, the buffer bound or the in-flight window is reached; `Writable` follows.
+    Full,
+    /// The link is not connected.
+    Offline,
+    /// The packet is larger than the output bound, than the peer accepts, or than MQTT can carry.
+    TooLarge,
+    /// The peer's CONNACK forbids it: its Maximum QoS or Retain Available (v5 [MQTT-3.2.2-11], [MQTT-3.2.2-14]).
+    Refused,
+    /// The link is gone.
+    NoSuchLink,
+    /// A field that no PUBLISH can carry.
+    Invalid,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("the server does not accept this quality of service or retained messages"),
+            Self::Full => VerbError::Full.fmt(f),
+            Self::Offline => VerbError::Offline.fmt(f),
+            Self::TooLarge => VerbError::TooLarge.fmt(f),
+            Self::NoSuchLink => VerbError::NoSuchLink.fmt(f),
+            Self::Invalid => VerbError::Invalid.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+impl From<VerbError> for PublishError {
+    fn from(error: VerbError) -> Self {
+        match error {
+            VerbError::Full => Self::Full,
+            VerbError::Offline => Self::Offline,
+            VerbError::TooLarge => Self::TooLarge,
+            VerbError::NoSuchLink => Self::NoSuchLink,
+            VerbError::Invalid => Self::Invalid,
+        }
+    }
+}

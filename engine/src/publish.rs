@@ -1,0 +1,116 @@
+//! A message on its way out.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use fleetwire_codec::{Properties, QoS, TopicName, TopicNameBuf};
+
+/// A message to publish, borrowed: it is encoded within the call.
+#[derive(Clone, Copy, Debug)]
+pub struct Publish<'a> {
+    pub(crate) topic: TopicName<'a>,
+    pub(crate) payload: &'a [u8],
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) properties: Properties<'a>,
+    pub(crate) token: u64,
+    pub(crate) intended: Option<Instant>,
+}
+
+impl<'a> Publish<'a> {
+    /// A message at QoS 0, not retained, without properties, with token 0.
+    pub fn new(topic: TopicName<'a>, payload: &'a [u8]) -> Self {
+        Self {
+            topic,
+            payload,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            properties: Properties::EMPTY,
+            token: 0,
+            intended: None,
+        }
+    }
+
+    /// The quality of service.
+    #[must_use]
+    pub fn qos(mut self, qos: QoS) -> Self {
+        self.qos = qos;
+        self
+    }
+
+    /// Whether the server is to keep it for later subscribers.
+    #[must_use]
+    pub fn retain(mut self, retain: bool) -> Self {
+        self.retain = retain;
+        self
+    }
+
+    /// MQTT 5.0 properties; left out on a 3.1.1 connection.
+    #[must_use]
+    pub fn properties(mut self, properties: Properties<'a>) -> Self {
+        self.properties = properties;
+        self
+    }
+
+    /// Comes back with the publish's completion.
+    #[must_use]
+    pub fn token(mut self, token: u64) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// When the message was meant to be sent; comes back with its completion, so that latency counts from there.
+    /// Without it, it is the moment of the call.
+    #[must_use]
+    pub fn intended(mut self, intended: Instant) -> Self {
+        self.intended = Some(intended);
+        self
+    }
+}
+
+/// A message to publish from another thread.
+#[derive(Clone, Debug)]
+pub struct OwnedPublish {
+    /// Where to.
+    pub topic: TopicNameBuf,
+    /// What.
+    pub payload: Bytes,
+    /// The quality of service.
+    pub qos: QoS,
+    /// Whether the server is to keep it for later subscribers.
+    pub retain: bool,
+    /// Comes back with the publish's completion.
+    pub token: u64,
+}
+
+impl OwnedPublish {
+    /// A message at QoS 0, not retained, with token 0.
+    pub fn new(topic: TopicNameBuf, payload: impl Into<Bytes>) -> Self {
+        Self { topic, payload: payload.into(), qos: QoS::AtMostOnce, retain: false, token: 0 }
+    }
+
+    /// The quality of service.
+    #[must_use]
+    pub fn qos(mut self, qos: QoS) -> Self {
+        self.qos = qos;
+        self
+    }
+
+    /// Whether the server is to keep it for later subscribers.
+    #[must_use]
+    pub fn retain(mut self, retain: bool) -> Self {
+        self.retain = retain;
+        self
+    }
+
+    /// Comes back with the publish's completion.
+    #[must_use]
+    pub fn token(mut self, token: u64) -> Self {
+        self.token = token;
+        self
+    }
+
+    pub(crate) fn as_publish(&self) -> Publish<'_> {
+        Publish::new(self.topic.as_topic_name(), &self.payload).qos(self.qos).retain(self.retain).token(self.token)
+    }
+}

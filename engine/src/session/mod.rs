@@ -1,0 +1,379 @@
+//! The MQTT session, client and server role, as one machine without I/O.
+//!
+//! Two inputs, a decoded packet with the time ([`Session::handle`]) and the time alone ([`Session::handle_timeout`]);
+//! what is to be sent is built with [`Session::begin_publish`] and its kin and encoded by the connection, which then
+//! calls [`Session::sent`]. [`Session::deadline`] says when the next time-out is due. Nothing in here knows a socket,
+//! a buffer or a clock.
+
+mod in_flight;
+
+use std::time::{Duration, Instant};
+
+use fleetwire_codec::{
+    Connack, Connect, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Suback, Subscribe, Unsuback,
+    Unsubscribe, Version,
+};
+
+use crate::{Ack, Limits, PublishError};
+
+pub(crate) use in_flight::{Entry, Kind};
+use in_flight::InFlight;
+
+/// A rule that the peer broke, with the clause and the reason code that answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) reason: ReasonCode,
+    pub(crate) clause: &'static str,
+    pub(crate) text: &'static str,
+}
+
+const fn violation(reason: ReasonCode, clause: &'static str, text: &'static str) -> Violation {
+    Violation { reason, clause, text }
+}
+
+/// What a packet means to the connection.
+#[derive(Debug)]
+pub(crate) enum Meaning<'a> {
+    Nothing,
+    Connack(Connack<'a>),
+    Connect(Connect<'a>),
+    Acked(Ack),
+    Subscribed(Suback<'a>),
+    Unsubscribed(Unsuback<'a>),
+    Subscribe(Subscribe<'a>),
+    Unsubscribe(Unsubscribe<'a>),
+    Message(Publish<'a>),
+    Pingreq,
+    Disconnect(Disconnect<'a>),
+}
+
+/// What a time-out means to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// Nothing was sent for a keep-alive: send PINGREQ.
+    SendPing,
+    /// No PINGRESP in time, or no packet within one and a half keep-alives.
+    PeerSilent,
+    /// The oldest publish is unacknowledged for too long.
+    AcksLate { oldest: Duration },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Client: CONNECT is not yet answered.
+    AwaitConnack,
+    /// Server: nothing was received.
+    AwaitConnect,
+    /// Server: the application has CONNECT and has not answered.
+    Deciding,
+    Up,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Client,
+    Server,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Session {
+    role: Role,
+    state: State,
+    version: Version,
+    /// What the peer accepts.
+    qos_max: QoS,
+    retain_available: bool,
+    window: u16,
+    keep_alive_secs: u16,
+    packet_len_max: u32,
+    last_sent: Instant,
+    last_received: Instant,
+    ping_sent: Option<Instant>,
+    acks_late_told: Option<Instant>,
+    in_flight: InFlight,
+}
+
+impl Session {
+    /// A client session whose CONNECT, made of these values, is on its way.
+    pub(crate) fn client(version: Version, keep_alive_secs: u16, now: Instant) -> Self {
+        Self { keep_alive_secs, version, ..Self::new(Role::Client, State::AwaitConnack, now) }
+    }
+
+    /// A server session that awaits its CONNECT.
+    pub(crate) fn server(now: Instant) -> Self {
+        Self::new(Role::Server, State::AwaitConnect, now)
+    }
+
+    fn new(role: Role, state: State, now: Instant) -> Self {
+        Self {
+            role,
+            state,
+            version: Version::V5,
+            qos_max: QoS::AtLeastOnce,
+            retain_available: true,
+            window: 0,
+            keep_alive_secs: 0,
+            packet_len_max: u32::MAX,
+            last_sent: now,
+            last_received: now,
+            ping_sent: None,
+            acks_late_told: None,
+            in_flight: InFlight::new(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    pub(crate) fn in_flight_publishes(&self) -> usize {
+        usize::from(self.in_flight.publishes())
+    }
+
+    pub(crate) fn window_has_room(&self) -> bool {
+        self.in_flight.publishes() < self.window
+    }
+
+    /// Takes a packet. `now` is when it was read.
+    pub(crate) fn handle<'a>(&mut self, now: Instant, packet: Packet<'a>, limits: &Limits) -> Result<Meaning<'a>, Violation> {
+        self.last_received = now;
+        match (self.role, self.state) {
+            (Role::Client, State::Up) => self.handle_as_client(packet),
+            (Role::Client, _) => self.handle_connack(packet, limits),
+            (Role::Server, State::Up | State::Deciding) => self.handle_as_server(packet),
+            (Role::Server, _) => self.handle_connect(packet, limits),
+        }
+    }
+
+    fn handle_connack<'a>(&mut self, packet: Packet<'a>, limits: &Limits) -> Result<Meaning<'a>, Violation> {
+        let Packet::Connack(connack) = packet else {
+            return Err(match self.version {
+                Version::V5 => violation(ReasonCode::ProtocolError, "v5 [MQTT-3.2.0-1]", "the first packet was not CONNACK"),
+                Version::V311 => violation(ReasonCode::ProtocolError, "v3.1.1 [MQTT-3.2.0-1]", "the first packet was not CONNACK"),
+            });
+        };
+        if connack.code == 0 {
+            // Clean Start was set, so there is no session that could be present.
+            if connack.session_present {
+                return Err(match self.version {
+                    Version::V5 => violation(ReasonCode::ProtocolError, "v5 [MQTT-3.2.2-4]", "session present without a session"),
+                    Version::V311 => violation(ReasonCode::ProtocolError, "v3.1.1 [MQTT-3.2.2-1]", "session present after a clean session"),
+                });
+            }
+            self.state = State::Up;
+            self.learn(&connack.properties, limits);
+            if let Some(secs) = connack.properties.server_keep_alive() {
+                self.keep_alive_secs = secs;
+            }
+            if let Some(qos) = connack.properties.maximum_qos() {
+                self.qos_max = self.qos_max.min(qos);
+            }
+            self.retain_available = connack.properties.retain_available().unwrap_or(true);
+        }
+        Ok(Meaning::Connack(connack))
+    }
+
+    fn handle_connect<'a>(&mut self, packet: Packet<'a>, limits: &Limits) -> Result<Meaning<'a>, Violation> {
+        let Packet::Connect(connect) = packet else {
+            return Err(violation(ReasonCode::ProtocolError, "v5 [MQTT-3.1.0-1]", "the first packet was not CONNECT"));
+        };
+        self.state = State::Deciding;
+        self.version = connect.version;
+        self.learn(&connect.properties, limits);
+        Ok(Meaning::Connect(connect))
+    }
+
+    /// The bounds that a CONNECT or CONNACK announces.
+    fn learn(&mut self, properties: &Properties<'_>, limits: &Limits) {
+        self.window = properties.receive_maximum().unwrap_or(u16::MAX).min(limits.in_flight_max);
+        self.packet_len_max = properties.maximum_packet_size().unwrap_or(u32::MAX);
+    }
+
+    /// Server role: the CONNACK that accepts is on its way.
+    pub(crate) fn accepted(&mut self, keep_alive_secs: u16) {
+        self.state = State::Up;
+        self.keep_alive_secs = keep_alive_secs;
+    }
+
+    fn handle_as_client<'a>(&mut self, packet: Packet<'a>) -> Result<Meaning<'a>, Violation> {
+        Ok(match packet {
+            Packet::Suback(suback) => match self.in_flight.remove(suback.packet_id, Kind::Subscribe) {
+                Some(_) => Meaning::Subscribed(suback),
+                None => Meaning::Nothing,
+            },
+            Packet::Unsuback(unsuback) => match self.in_flight.remove(unsuback.packet_id, Kind::Unsubscribe) {
+                Some(_) => Meaning::Unsubscribed(unsuback),
+                None => Meaning::Nothing,
+            },
+            Packet::Pingresp => {
+                self.ping_sent = None;
+                Meaning::Nothing
+            }
+            Packet::Disconnect(disconnect) if self.version == Version::V5 => Meaning::Disconnect(disconnect),
+            packet => return self.handle_from_both(packet),
+        })
+    }
+
+    fn handle_as_server<'a>(&mut self, packet: Packet<'a>) -> Result<Meaning<'a>, Violation> {
+        Ok(match packet {
+            Packet::Subscribe(subscribe) => Meaning::Subscribe(subscribe),
+            Packet::Unsubscribe(unsubscribe) => Meaning::Unsubscribe(unsubscribe),
+            Packet::Pingreq => Meaning::Pingreq,
+            Packet::Disconnect(disconnect) => Meaning::Disconnect(disconnect),
+            packet => return self.handle_from_both(packet),
+        })
+    }
+
+    fn handle_from_both<'a>(&mut self, packet: Packet<'a>) -> Result<Meaning<'a>, Violation> {
+        match packet {
+            Packet::Publish(publish) => {
+                if publish.qos == QoS::ExactlyOnce {
+                    return Err(violation(ReasonCode::QoSNotSupported, "v5 [MQTT-3.2.2-11]", "PUBLISH at QoS 2, above the maximum of 1"));
+                }
+                if publish.properties.topic_alias().is_some() {
+                    return Err(violation(ReasonCode::TopicAliasInvalid, "v5 [MQTT-3.3.2-9]", "a Topic Alias although the maximum is 0"));
+                }
+                Ok(Meaning::Message(publish))
+            }
+            // An identifier that stands for nothing is passed over: v5 section 4.3.2 gives no code for it.
+            Packet::Puback(puback) => Ok(match self.in_flight.remove(puback.packet_id, Kind::Publish) {
+                Some(entry) => Meaning::Acked(Ack {
+                    token: entry.token,
+                    packet_id: puback.packet_id,
+                    intended: entry.intended,
+                    sent: entry.sent,
+                    reason: puback.reason,
+                }),
+                None => Meaning::Nothing,
+            }),
+            Packet::Connect(_) if self.role == Role::Server => {
+                Err(violation(ReasonCode::ProtocolError, "v5 [MQTT-3.1.0-2]", "a second CONNECT"))
+            }
+            _ => Err(violation(ReasonCode::ProtocolError, "v5 section 4.13.1", "a packet that must not be sent in this direction or state")),
+        }
+    }
+
+    /// The publish as it goes on the wire, with a stand-in for its packet identifier.
+    ///
+    /// # Errors
+    /// Whatever forbids it now; nothing has changed then.
+    pub(crate) fn prepare_publish<'a>(&self, publish: &crate::Publish<'a>) -> Result<Publish<'a>, PublishError> {
+        if !self.is_up() {
+            return Err(PublishError::Offline);
+        }
+        if publish.qos > self.qos_max || (publish.retain && !self.retain_available) {
+            return Err(PublishError::Refused);
+        }
+        let acknowledged = publish.qos != QoS::AtMostOnce;
+        if acknowledged && !self.window_has_room() {
+            return Err(PublishError::Full);
+        }
+        Ok(Publish {
+            dup: false,
+            qos: publish.qos,
+            retain: publish.retain,
+            topic: publish.topic,
+            packet_id: acknowledged.then_some(PacketId::MIN),
+            properties: if self.version == Version::V5 { publish.properties } else { Properties::EMPTY },
+            payload: publish.payload,
+        })
+    }
+
+    /// Whether the peer takes packets of that length (v5 [MQTT-3.1.2-24], [MQTT-3.2.2-15]).
+    pub(crate) fn peer_takes(&self, packet_len: usize) -> bool {
+        packet_len <= self.packet_len_max as usize
+    }
+
+    /// Takes a packet identifier for a packet that is about to be encoded.
+    pub(crate) fn begin(&mut self, entry: Entry) -> Option<PacketId> {
+        self.in_flight.insert(entry)
+    }
+
+    /// Gives an identifier back whose packet was not encoded after all.
+    pub(crate) fn cancel(&mut self, packet_id: PacketId, kind: Kind) {
+        self.in_flight.remove(packet_id, kind);
+    }
+
+    /// A packet was encoded.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.last_sent = now;
+    }
+
+    pub(crate) fn ping_sent(&mut self, now: Instant) {
+        self.last_sent = now;
+        self.ping_sent = Some(now);
+    }
+
+    /// The session is over: what was in flight, oldest first. Publishes only.
+    pub(crate) fn pop_dropped(&mut self) -> Option<Entry> {
+        loop {
+            let entry = self.in_flight.pop_oldest()?;
+            if entry.kind == Kind::Publish {
+                return Some(entry);
+            }
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to say.
+    pub(crate) fn deadline(&self, limits: &Limits) -> Option<Instant> {
+        if !self.is_up() {
+            return None;
+        }
+        let acks = self.acks_late_at(limits);
+        [self.keep_alive_at(limits), acks].into_iter().flatten().min()
+    }
+
+    fn keep_alive_at(&self, limits: &Limits) -> Option<Instant> {
+        if self.keep_alive_secs == 0 {
+            return None;
+        }
+        let keep_alive = Duration::from_secs(self.keep_alive_secs.into());
+        Some(match (self.role, self.ping_sent) {
+            // v5 [MQTT-3.1.2-22]: the server closes after one and a half times the keep-alive.
+            (Role::Server, _) => self.last_received + keep_alive * 3 / 2,
+            // Any packet proves that the peer lives, so a PINGRESP that waits behind others is no alarm.
+            (Role::Client, Some(sent)) => {
+                sent.max(self.last_received) + keep_alive.min(limits.pingresp_timeout)
+            }
+            (Role::Client, None) => self.last_sent + keep_alive,
+        })
+    }
+
+    fn acks_late_at(&self, limits: &Limits) -> Option<Instant> {
+        let oldest = self.in_flight.oldest_publish()?;
+        let told = self.acks_late_told.filter(|told| *told > oldest).unwrap_or(oldest);
+        Some(told + limits.ack_timeout)
+    }
+
+    /// What is due now; to be called again until it answers `None`.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, limits: &Limits) -> Option<Expired> {
+        if !self.is_up() {
+            return None;
+        }
+        if self.keep_alive_at(limits).is_some_and(|at| at <= now) {
+            return Some(if self.role == Role::Client && self.ping_sent.is_none() {
+                Expired::SendPing
+            } else {
+                Expired::PeerSilent
+            });
+        }
+        if self.acks_late_at(limits).is_some_and(|at| at <= now) {
+            self.acks_late_told = Some(now);
+            let oldest = self.in_flight.oldest_publish()?;
+            return Some(Expired::AcksLate { oldest: now.saturating_duration_since(oldest) });
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

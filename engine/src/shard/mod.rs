@@ -1,0 +1,347 @@
+//! The event loop of one shard. Only the shard loops: everything below it returns.
+//!
+//! One pass: take the application's commands, fire what is due, dial whose turn it is, wait, take every completion
+//! that is ready, then send what all of that has produced, as few writes as possible for each connection.
+
+mod ending;
+mod opening;
+mod receiving;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use fleetwire_codec::ReasonCode;
+
+use crate::command::Command;
+use crate::core::Core;
+use crate::driver::{Completion, Driver, Key};
+use crate::failure::Cause;
+use crate::link::{CloseWish, Phase};
+use crate::outbox::Outbox;
+use crate::session::Expired;
+use crate::{AcksLate, Event, Handler, Slug};
+
+/// Commands that one pass takes, so that a flood of them does not starve the network.
+const COMMANDS_PER_PASS: usize = 1024;
+/// How often a draining shard looks whether it is done.
+const DRAIN_CHECK: Duration = Duration::from_millis(5);
+/// How long accepting rests after the system refused it.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// How a connection is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// What is queued is still sent.
+    Flush,
+    /// At once; nothing could be sent any more.
+    Now,
+    /// With a TCP reset.
+    Reset,
+}
+
+/// How far the shutdown is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    No,
+    /// Waits for acknowledgements until then.
+    Draining(Instant),
+    /// Every link was told to close; what is left then is dropped.
+    Closing(Instant),
+}
+
+/// See the module.
+pub(crate) struct ShardLoop<H, D> {
+    pub(crate) core: Core,
+    driver: D,
+    handler: H,
+    commands: Receiver<Command>,
+    listeners: Vec<ListenerOptions>,
+    stop: Stop,
+    accept_again: Option<Instant>,
+}
+
+/// What connections of one listener get.
+pub(crate) struct ListenerOptions {
+    pub(crate) tls: Option<fleetwire_tls::ServerConfig>,
+    pub(crate) token: u64,
+}
+
+impl<H: Handler, D: Driver> ShardLoop<H, D> {
+    pub(crate) fn new(
+        core: Core,
+        driver: D,
+        handler: H,
+        commands: Receiver<Command>,
+        listeners: Vec<ListenerOptions>,
+    ) -> Self {
+        Self { core, driver, handler, commands, listeners, stop: Stop::No, accept_again: None }
+    }
+
+    /// Runs until a shutdown is complete, and gives the handler back.
+    pub(crate) fn run(mut self) -> io::Result<H> {
+        let shard = self.core.shard;
+        self.handler.on_start(shard, &mut Outbox::new(&mut self.core));
+        loop {
+            self.take_commands();
+            self.fire_timers();
+            self.dial();
+            self.flush();
+            if self.drained() {
+                return Ok(self.handler);
+            }
+            self.core.now = self.driver.wait(self.wake_at())?;
+            while let Some(completion) = self.driver.next(&mut self.core) {
+                self.complete(completion);
+            }
+            self.handler.on_turn(self.core.now, &mut Outbox::new(&mut self.core));
+            self.flush();
+            self.regulate_accepting();
+            self.report();
+        }
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let drain = match self.stop {
+            Stop::No => None,
+            Stop::Draining(until) | Stop::Closing(until) => Some(until.min(self.core.now + DRAIN_CHECK)),
+        };
+        let commands = (!self.commands.is_empty()).then_some(self.core.now);
+        [self.core.timers.next(), self.next_dial(), drain, commands, self.accept_again].into_iter().flatten().min()
+    }
+
+    fn complete(&mut self, completion: Completion<D::Incoming>) {
+        match completion {
+            Completion::Received { key, len } => self.received(key, len),
+            Completion::Sent { key, block } => {
+                if let Some(link) = self.core.links.at_mut(key) {
+                    link.connection.sent(block, &mut self.core.pool);
+                    self.core.touch(key);
+                }
+            }
+            Completion::Closed { key, error } => self.closed(key, error.as_ref()),
+            Completion::Connected { key, result } => self.connected(key, result),
+            Completion::Accepted { listener, peer, incoming } => self.accepted(listener, peer, incoming),
+            Completion::AcceptFailed { listener, error } => {
+                log::warn!("listener {listener} cannot accept: {error}; trying again in {ACCEPT_REST:?}");
+                self.core.counters.accept_errors.add(1);
+                self.accept_again = Some(self.core.now + ACCEPT_REST);
+            }
+        }
+    }
+
+    fn deliver(&mut self, key: Key, event: Event<'_>) {
+        if let Some(link) = self.core.links.at(key) {
+            let at = link.at(self.core.now);
+            self.handler.on_event(at, event, &mut Outbox::new(&mut self.core));
+        }
+    }
+
+    fn take_commands(&mut self) {
+        for _ in 0..COMMANDS_PER_PASS {
+            let Ok(command) = self.commands.try_recv() else { return };
+            match command {
+                Command::Shutdown { drain } => self.begin_stop(drain),
+                command => {
+                    if let Some((link, event)) = command.apply(&mut self.core) {
+                        self.deliver(link.slot, event);
+                    }
+                }
+            }
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some((at, id)) = self.core.timers.pop_due(self.core.now) {
+            let Some(link) = self.core.links.get_mut(id) else { continue };
+            if link.armed == Some(at) {
+                link.armed = None;
+                self.fire_schedule(id.slot);
+                self.fire_phase(id.slot);
+                self.core.arm(id.slot);
+            }
+        }
+        let links = &self.core.links;
+        self.core.timers.prune(links.len(), |id, at| {
+            links.at(id.slot).is_some_and(|link| link.id == id && link.armed == Some(at))
+        });
+    }
+
+    fn fire_schedule(&mut self, key: Key) {
+        let now = self.core.now;
+        let Some(link) = self.core.links.at_mut(key) else { return };
+        if let Some(due) = link.schedule.as_mut().and_then(|schedule| schedule.take_due(now)) {
+            self.deliver(key, Event::Due(due));
+        }
+    }
+
+    fn fire_phase(&mut self, key: Key) {
+        let now = self.core.now;
+        let Some(link) = self.core.links.at_mut(key) else { return };
+        match link.phase {
+            Phase::Backoff(until) if until <= now => self.queue(key, until),
+            Phase::Tcp | Phase::Tls | Phase::Mqtt => self.opening_timeout(key),
+            Phase::Up => self.session_timeout(key),
+            Phase::Flushing(until) | Phase::Lingering(until) if until <= now => {
+                self.driver.close(key, false);
+                self.after_close(key);
+            }
+            _ => {}
+        }
+    }
+
+    fn session_timeout(&mut self, key: Key) {
+        loop {
+            let now = self.core.now;
+            let limits = self.core.limits.clone();
+            let Some((link, mut tools)) = self.core.connection(key) else { return };
+            match link.connection.session.handle_timeout(now, &limits) {
+                None => return,
+                Some(Expired::SendPing) => {
+                    // Without room for it there is output on its way, which says as much.
+                    let _ = link.connection.send_packet(&fleetwire_codec::Packet::Pingreq, &mut tools);
+                    link.connection.session.ping_sent(now);
+                    self.core.touch(key);
+                }
+                Some(Expired::AcksLate { oldest }) => {
+                    let in_flight = link.connection.session.in_flight_publishes();
+                    self.deliver(key, Event::AcksLate(AcksLate { oldest, in_flight }));
+                }
+                Some(Expired::PeerSilent) => {
+                    let text = if link.is_client() {
+                        "no PINGRESP and nothing else came in time"
+                    } else {
+                        "no packet came within one and a half keep-alives"
+                    };
+                    let cause = Cause::new(Slug::KEEP_ALIVE_TIMEOUT, text).with_reason(ReasonCode::KeepAliveTimeout);
+                    return self.end(key, cause, How::Flush);
+                }
+            }
+        }
+    }
+
+    /// Carries out what handlers and packets have asked of connections, until nothing is left to do.
+    fn flush(&mut self) {
+        while let Some(key) = self.core.dirty.pop() {
+            let Some(link) = self.core.links.at_mut(key) else { continue };
+            link.dirty = false;
+            if let Some(wish) = link.wishes.close.take() {
+                self.carry_out_close(key, wish);
+            }
+            self.sync_reading(key);
+            self.pump(key);
+            self.core.arm(key);
+        }
+    }
+
+    /// Hands output to the driver, one block at a time.
+    fn pump(&mut self, key: Key) {
+        let Some((link, mut tools)) = self.core.connection(key) else { return };
+        if !link.phase.has_socket() || link.phase == Phase::Tcp {
+            return;
+        }
+        match link.connection.take_ready(&mut tools) {
+            Ok(Some((block, range))) => {
+                self.core.counters.bytes_out.add(range.len() as u64);
+                self.driver.submit_send(key, block, range);
+            }
+            Ok(None) if matches!(link.phase, Phase::Flushing(_)) => self.finish_flushing(key),
+            Ok(None) => {
+                if link.phase.is_live() && link.connection.has_room_again(tools.limits) {
+                    self.deliver(key, Event::Writable);
+                }
+            }
+            Err(error) => {
+                let cause = Cause::new(Slug::of(error.slug()), error.to_string());
+                self.end(key, cause, How::Now);
+            }
+        }
+    }
+
+    /// Tells the driver whether to read, and takes up what was parked whole meanwhile.
+    fn sync_reading(&mut self, key: Key) {
+        let Some(link) = self.core.links.at_mut(key) else { return };
+        let wanted = link.wants_reading();
+        if !link.phase.has_socket() || link.reading == wanted {
+            return;
+        }
+        link.reading = wanted;
+        self.driver.set_reading(key, wanted);
+        if wanted && let Some(parked) = link.connection.parked.take() {
+            self.process(key, *parked, receiving::From::Parked);
+        }
+    }
+
+    fn begin_stop(&mut self, drain: Duration) {
+        if self.stop != Stop::No {
+            return;
+        }
+        self.core.draining = true;
+        self.stop = Stop::Draining(self.core.now + drain);
+        self.driver.close_listeners();
+        for id in self.core.links.ids() {
+            let Some(link) = self.core.links.get_mut(id) else { continue };
+            link.schedule = None;
+            if link.phase != Phase::Up {
+                self.core.wish_close(id, CloseWish::Orderly(None), true);
+            }
+        }
+    }
+
+    /// Goes on with a shutdown; true when it is complete.
+    fn drained(&mut self) -> bool {
+        let now = self.core.now;
+        match self.stop {
+            Stop::No => false,
+            Stop::Draining(until) => {
+                let idle = |link: &crate::link::Link| {
+                    link.connection.session.in_flight_publishes() == 0 && link.connection.is_flushed()
+                };
+                if now >= until || self.core.links.iter().all(idle) {
+                    self.stop = Stop::Closing(now + self.core.limits.linger_timeout);
+                    for id in self.core.links.ids() {
+                        let server = self.core.links.get_mut(id).is_some_and(|link| !link.is_client());
+                        if server {
+                            let reason = ReasonCode::ServerShuttingDown;
+                            Outbox::new(&mut self.core).disconnect(id, reason, fleetwire_codec::Properties::EMPTY);
+                        }
+                        self.core.wish_close(id, CloseWish::Orderly(None), true);
+                    }
+                    self.flush();
+                }
+                false
+            }
+            Stop::Closing(until) => {
+                if now >= until {
+                    for id in self.core.links.ids() {
+                        self.driver.close(id.slot, true);
+                        self.after_close(id.slot);
+                    }
+                }
+                self.report();
+                self.core.links.len() == 0
+            }
+        }
+    }
+
+    fn regulate_accepting(&mut self) {
+        if self.accept_again.is_some_and(|at| at <= self.core.now) {
+            self.accept_again = None;
+        }
+        let core = &self.core;
+        let room = core.accepting < core.limits.handshakes_max && core.links.len() < core.limits.links_max;
+        self.driver.set_accepting(room && !core.draining && self.accept_again.is_none());
+    }
+
+    fn report(&self) {
+        let core = &self.core;
+        let pool = core.pool.stats();
+        let counters = &core.counters;
+        counters.links.set(core.links.len() as u64);
+        counters.bytes_copied.set(pool.bytes_copied() + core.scratch.bytes_copied());
+        counters.buffer_bytes.set(pool.bytes_in_use);
+        counters.buffer_bytes_max.set(pool.bytes_in_use_max);
+        counters.parked_bytes.set(pool.bytes_parked);
+        counters.wake_ups.add(1);
+    }
+}

@@ -1,0 +1,270 @@
+//! From received bytes to events.
+
+use std::io;
+
+use fleetwire_codec::buffer::{Block, RecvBuf};
+use fleetwire_codec::frame::{self, Split};
+use fleetwire_codec::{
+    Connack, DecodeError, Disconnect, Packet, PacketId, Puback, QoS, ReasonCode, Version,
+};
+
+use super::{How, ShardLoop};
+use crate::connection::{OpenFailure, Step};
+use crate::driver::{Driver, Key};
+use crate::failure::Cause;
+use crate::link::{Phase, closed_cause};
+use crate::session::{Meaning, State, Violation};
+use crate::{Connected, Event, Handler, Message, Slug};
+
+/// Which buffer the bytes are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    Hot,
+    Parked,
+}
+
+impl<H: Handler, D: Driver> ShardLoop<H, D> {
+    pub(super) fn received(&mut self, key: Key, len: usize) {
+        self.core.counters.bytes_in.add(len as u64);
+        let parked = self.core.links.at_mut(key).and_then(|link| link.connection.parked.take());
+        let (buffer, from) = match parked {
+            Some(parked) => (Some(*parked), From::Parked),
+            None => (self.core.hot.take(), From::Hot),
+        };
+        if let Some(mut buffer) = buffer {
+            buffer.advance_received(len);
+            self.process(key, buffer, from);
+        }
+    }
+
+    /// Opens, splits and delivers what a buffer holds, then parks what is left of it.
+    pub(super) fn process(&mut self, key: Key, mut buffer: RecvBuf, from: From) {
+        let opened = self.open(key, &mut buffer);
+        // What came whole before a fault is still delivered.
+        let ended = self.parse(key, &mut buffer).and(opened);
+        let parked = self.put_away(key, buffer, from);
+        match ended.and(parked) {
+            Ok(()) => {
+                // The answers of the packets, and a pause that they led to.
+                self.core.touch(key);
+            }
+            Err(cause) => {
+                let how = if cause.slug == Slug::TCP_RESET { How::Now } else { How::Flush };
+                self.end(key, cause, how);
+            }
+        }
+    }
+
+    fn open(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Cause> {
+        loop {
+            let Some((link, mut tools)) = self.core.connection(key) else { return Ok(()) };
+            if !link.phase.has_socket() || matches!(link.phase, Phase::Flushing(_) | Phase::Lingering(_)) {
+                return Ok(());
+            }
+            match link.connection.open(buffer, &mut tools) {
+                Ok(Step::Done) => return Ok(()),
+                Ok(Step::Established) => self.established(key),
+                Ok(Step::CloseNotify) => return Err(closed_cause(link, None, tools.now)),
+                Err(OpenFailure::Tls(error)) => return Err(Cause::new(Slug::of(error.slug()), error.to_string())),
+                Err(OpenFailure::Frame(error)) => return Err(self.malformed(key, error)),
+                Err(OpenFailure::Send(error)) => return Err(Cause::new(Slug::OVERLOADED, error.to_string())),
+            }
+        }
+    }
+
+    fn parse(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Cause> {
+        let packet_len_max = self.core.limits.packet_len_max;
+        loop {
+            let Some(link) = self.core.links.at(key) else { return Ok(()) };
+            if link.is_stopped() {
+                return Ok(());
+            }
+            let version = link.connection.session.version();
+            let malformed = |error| (error, key);
+            let range = match buffer.next_frame(packet_len_max) {
+                Ok(Some(range)) => range,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(self.malformed(key, error)),
+            };
+            let len = range.len();
+            let decoded = match frame::split(buffer.bytes(range), packet_len_max) {
+                Ok(Split::Complete(frame)) => Packet::decode(frame, version).map_err(malformed),
+                // The buffer has measured it: it is whole.
+                Ok(Split::Partial { .. }) => return Ok(()),
+                Err(error) => Err(malformed(error)),
+            };
+            match decoded {
+                Ok(packet) => self.packet(key, packet, buffer.block())?,
+                Err((error, key)) => return Err(self.malformed(key, error)),
+            }
+            buffer.consume(len);
+        }
+    }
+
+    fn put_away(&mut self, key: Key, mut buffer: RecvBuf, from: From) -> Result<(), Cause> {
+        let packet_len_max = self.core.limits.packet_len_max;
+        let pool = &mut self.core.pool;
+        let mut link = self.core.links.at_mut(key).filter(|link| {
+            link.phase.has_socket() && !matches!(link.phase, Phase::Flushing(_) | Phase::Lingering(_))
+        });
+        let overloaded = |why| Cause::new(Slug::OVERLOADED, format!("no room to keep a partial packet: {why}"));
+        let parked = match (&mut link, from) {
+            (None, From::Hot) => Ok(None),
+            (None, From::Parked) => {
+                buffer.release(pool);
+                return Ok(());
+            }
+            (Some(link), From::Hot) => buffer.park(pool, link.protection(), packet_len_max).map_err(overloaded),
+            (Some(link), From::Parked) => {
+                let parked = buffer.repark(pool, link.protection(), packet_len_max).map_err(overloaded)?;
+                link.connection.parked = parked.map(Box::new);
+                return Ok(());
+            }
+        };
+        // Without a block to replace one that the application keeps, reading rests until there is one.
+        let _ = buffer.reset(pool);
+        self.core.hot = Some(buffer);
+        let parked = parked?;
+        if let Some(link) = link {
+            link.connection.parked = parked.map(Box::new);
+        }
+        Ok(())
+    }
+
+    fn packet(&mut self, key: Key, packet: Packet<'_>, block: &Block) -> Result<(), Cause> {
+        let now = self.core.now;
+        self.core.counters.packets_in.add(1);
+        let Some((link, tools)) = self.core.connection(key) else { return Ok(()) };
+        let meaning = link.connection.session.handle(now, packet, tools.limits).map_err(violated)?;
+        match meaning {
+            Meaning::Nothing => {}
+            Meaning::Message(publish) => {
+                let acknowledge = publish.packet_id.filter(|_| publish.qos == QoS::AtLeastOnce);
+                self.deliver(key, Event::Message(Message::new(publish, block)));
+                if let Some(packet_id) = acknowledge {
+                    self.acknowledge(key, packet_id)?;
+                }
+            }
+            Meaning::Acked(ack) if ack.reason.is_error() => self.deliver(key, Event::Refused(ack)),
+            Meaning::Acked(ack) => self.deliver(key, Event::Acked(ack)),
+            Meaning::Connack(connack) => self.connack(key, &connack)?,
+            Meaning::Connect(connect) => self.deliver(key, Event::Connect(connect)),
+            Meaning::Subscribed(suback) => self.deliver(key, Event::Subscribed(suback)),
+            Meaning::Unsubscribed(unsuback) => self.deliver(key, Event::Unsubscribed(unsuback)),
+            Meaning::Subscribe(subscribe) => self.deliver(key, Event::Subscribe(subscribe)),
+            Meaning::Unsubscribe(unsubscribe) => self.deliver(key, Event::Unsubscribe(unsubscribe)),
+            Meaning::Pingreq => self.answer(key, &Packet::Pingresp)?,
+            Meaning::Disconnect(disconnect) => return Err(goodbye(&disconnect)),
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, key: Key, packet_id: PacketId) -> Result<(), Cause> {
+        self.answer(key, &Packet::Puback(Puback::new(packet_id)))
+    }
+
+    /// Sends an answer that the protocol owes. A peer that does not read its answers is cut off, for they have
+    /// nowhere to wait.
+    fn answer(&mut self, key: Key, packet: &Packet<'_>) -> Result<(), Cause> {
+        let Some((link, mut tools)) = self.core.connection(key) else { return Ok(()) };
+        if link.wishes.close.is_some() {
+            return Ok(());
+        }
+        link.connection.send_packet(packet, &mut tools).map_err(|error| {
+            Cause::new(Slug::OVERLOADED, format!("the peer does not take its acknowledgements: {error}"))
+                .with_reason(ReasonCode::QuotaExceeded)
+        })
+    }
+
+    fn connack(&mut self, key: Key, connack: &Connack<'_>) -> Result<(), Cause> {
+        let Some(link) = self.core.links.at_mut(key) else { return Ok(()) };
+        let version = link.connection.session.version();
+        if connack.is_accepted() {
+            let Some(opening) = link.opening.take() else { return Ok(()) };
+            self.core.mark_up(key);
+            if let Some(peer) = opening.peer {
+                let event = Connected {
+                    session_present: connack.session_present,
+                    version,
+                    properties: connack.properties,
+                    tls: opening.tls.as_ref(),
+                    scheduled: opening.scheduled,
+                    peer,
+                };
+                self.deliver(key, Event::Connected(event));
+            }
+            return Ok(());
+        }
+        let reason = connack.reason(version);
+        let slug = match reason {
+            ReasonCode::QuotaExceeded | ReasonCode::ConnectionRateExceeded => Slug::THROTTLED,
+            _ => Slug::CONNACK_REFUSED,
+        };
+        let said = connack.properties.reason_string().map(|text| format!(", \"{text}\"")).unwrap_or_default();
+        let text = match version {
+            Version::V5 => format!("CONNACK {reason}{said}"),
+            Version::V311 => format!("CONNACK return code {} ({reason})", connack.code),
+        };
+        let mut cause = Cause::new(slug, text);
+        cause.connack_code = Some(connack.code);
+        // Only these may pass by themselves.
+        cause.give_up = !matches!(
+            reason,
+            ReasonCode::ServerUnavailable
+                | ReasonCode::ServerBusy
+                | ReasonCode::QuotaExceeded
+                | ReasonCode::ConnectionRateExceeded
+                | ReasonCode::UnspecifiedError
+        );
+        Err(cause)
+    }
+
+    pub(super) fn closed(&mut self, key: Key, error: Option<&io::Error>) {
+        let Some(link) = self.core.links.at(key) else { return };
+        match link.phase {
+            Phase::Flushing(_) | Phase::Lingering(_) => {
+                self.driver.close(key, false);
+                self.after_close(key);
+            }
+            _ => {
+                let cause = closed_cause(link, error, self.core.now);
+                self.end(key, cause, How::Now);
+            }
+        }
+    }
+
+    /// A frame that is not one. A server says so to a client whose protocol version it does not know
+    /// (v5 [MQTT-3.1.2-2]).
+    fn malformed(&mut self, key: Key, error: DecodeError) -> Cause {
+        let Some((link, mut tools)) = self.core.connection(key) else {
+            return Cause::new(Slug::PROTOCOL_VIOLATION, error.to_string());
+        };
+        let version = link.connection.session.version();
+        if matches!(error, DecodeError::ProtocolLevel(_)) && link.connection.session.state() == State::AwaitConnect {
+            let connack = Connack::refused(ReasonCode::UnsupportedProtocolVersion, Version::V311);
+            // If it cannot be sent the close alone has to say it.
+            let _ = link.connection.send_packet_as(&Packet::Connack(connack), Version::V311, &mut tools);
+        }
+        let text = format!("{error} ({})", error.clause(version));
+        Cause::new(Slug::PROTOCOL_VIOLATION, text).with_reason(error.reason_code())
+    }
+}
+
+fn violated(violation: Violation) -> Cause {
+    Cause::new(Slug::PROTOCOL_VIOLATION, format!("{} ({})", violation.text, violation.clause))
+        .with_reason(violation.reason)
+}
+
+fn goodbye(disconnect: &Disconnect<'_>) -> Cause {
+    let reason = disconnect.reason;
+    let slug = match reason {
+        ReasonCode::SessionTakenOver => Slug::CLIENT_ID_TAKEN_OVER,
+        _ => Slug::DISCONNECTED_BY_PEER,
+    };
+    let said = disconnect.properties.reason_string().map(|text| format!(", \"{text}\"")).unwrap_or_default();
+    let mut cause = Cause::new(slug, format!("DISCONNECT {reason}{said}")).with_reason(reason);
+    cause.clean = reason == ReasonCode::NORMAL_DISCONNECTION;
+    cause.from_peer = true;
+    cause
+}
+
