@@ -494,3 +494,35 @@ fn closed() -> TlsError {
 fn too_early() -> TlsError {
     diagnosis::misuse("the TLS handshake is not done")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(offered: &[&[u8]], chosen: Option<&[u8]>) -> Result<(), TlsError> {
+        let offered: Vec<Vec<u8>> = offered.iter().map(|name| name.to_vec()).collect();
+        check_selected(&offered, chosen, || Some("CN=Corp Proxy CA".into()))
+    }
+
+    /// What a foreign server could select, and rustls as a server never would.
+    #[test]
+    fn the_selected_name_is_one_of_those_offered() {
+        chosen(&[b"x-amzn-mqtt-ca", b"mqtt"], Some(b"mqtt")).unwrap();
+        chosen(&[], None).unwrap();
+        for name in [b"h2".as_slice(), b"", b"mqtt\n"] {
+            let error = chosen(&[b"mqtt"], Some(name)).unwrap_err();
+            let Reason::AlpnNotSelected { chosen, .. } = error.reason() else {
+                panic!("{error}");
+            };
+            assert_eq!(chosen.as_deref(), Some(name));
+        }
+        assert!(chosen(&[], Some(b"h2")).is_err());
+        assert_eq!(
+            chosen(&[b"x-amzn-mqtt-ca", b"mqtt"], None)
+                .unwrap_err()
+                .to_string(),
+            "offered ALPN x-amzn-mqtt-ca, mqtt, and the server chose none (its certificate was issued by \
+             \"CN=Corp Proxy CA\"); closed before any application byte"
+        );
+    }
+}

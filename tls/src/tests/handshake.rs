@@ -150,7 +150,16 @@ fn sessions_are_not_resumed() {
         for _ in 0..2 {
             let mut pair = Pair::new(&client, "localhost", Some(&world.device), &world.server);
             lengths.push(pair.client.out.len());
-            pair.run();
+            while !pair.server.established {
+                let bytes = pair.client.take_out();
+                pair.server.deliver(&bytes);
+                // TLS 1.3 tickets would follow the client's Finished; TLS 1.2 has the server's own last.
+                if versions == Versions::Tls13 && pair.server.established {
+                    assert_eq!(pair.server.out, b"");
+                }
+                let bytes = pair.server.take_out();
+                pair.client.deliver(&bytes);
+            }
             assert!(pair.client.established);
             let record = pair.server.seal(b"x").unwrap();
             pair.client.deliver(&record);

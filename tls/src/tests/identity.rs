@@ -21,6 +21,35 @@ fn pem_and_der_give_the_same_identity() {
     assert_eq!(format!("{identity:?}"), format!("Identity({hex})"));
 }
 
+/// PKCS#8 wraps what stands alone as PKCS#1 (RSA, RFC 8017 appendix A.1.2) or SEC1 (ECDSA, RFC 5915 section 3).
+#[test]
+fn keys_of_each_format() {
+    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+    let p256 = rcgen::KeyPair::generate().unwrap();
+    let other = rcgen::KeyPair::generate().unwrap().serialize_der();
+    for key in [rsa, p256, p384] {
+        let params = rcgen::CertificateParams::new(vec![]).unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().to_vec();
+        let pkcs8 = key.serialize_der();
+        let bare = wrapped_key(&pkcs8).to_vec();
+        for key in [pkcs8, bare] {
+            let identity = Identity::from_der(vec![certificate.clone()], key).unwrap();
+            assert_eq!(identity.leaf(), certificate);
+        }
+        let mismatch = Identity::from_der(vec![certificate], other.clone()).unwrap_err();
+        assert!(matches!(mismatch, IdentityError::Mismatch { .. }));
+    }
+}
+
+/// The third element of the sequence, RFC 5958 section 2: version, algorithm, privateKey.
+fn wrapped_key(pkcs8: &[u8]) -> &[u8] {
+    let (_, sequence) = x509_parser::der_parser::der::parse_der(pkcs8).unwrap();
+    let elements = sequence.as_sequence().unwrap();
+    let key = elements[2].as_slice().unwrap();
+    &pkcs8[key.as_ptr() as usize - pkcs8.as_ptr() as usize..][..key.len()]
+}
+
 /// FIPS 180-2 appendix B.1: the digest of "abc".
 #[test]
 fn the_fingerprint_is_sha_256() {
