@@ -1,7 +1,60 @@
 //! How a packet gets its fixed header and lands in the caller's buffer.
 
+use std::fmt;
+
 use crate::wire::{Counter, REMAINING_LEN_MAX, Sink, Writer, varint_len};
-use crate::{EncodeError, Version};
+use crate::{DecodeError, Version};
+
+/// Why a packet was not encoded. Nothing usable was written then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The remaining length would be above 268,435,455 bytes, v5 section 1.5.5.
+    TooLarge,
+    /// The caller's buffer is smaller than the packet.
+    BufferTooSmall {
+        /// The length that the buffer must have, in bytes.
+        needed: usize,
+    },
+    /// The version has no way to say it: AUTH in 3.1.1, or a reason code that 3.1.1 would turn into success.
+    NotInVersion(Version),
+    /// A PUBLISH of QoS 0 has a packet identifier, or one of a higher QoS has none.
+    PacketIdMismatch,
+    /// A receiver would refuse the packet for this.
+    Refused(DecodeError),
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge => f.write_str("packet longer than MQTT can express (v5 section 1.5.5)"),
+            Self::BufferTooSmall { needed } => write!(f, "buffer too small: {needed} bytes are needed"),
+            Self::NotInVersion(version) => write!(f, "MQTT {version} cannot express this packet"),
+            Self::PacketIdMismatch => f.write_str(
+                "a packet identifier belongs to a PUBLISH exactly if its QoS is above 0 \
+                 (v5 [MQTT-2.2.1-2], v3.1.1 [MQTT-2.3.1-5])",
+            ),
+            Self::Refused(error) => write!(f, "receiver would refuse the packet: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for EncodeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused(error) => Some(error),
+            Self::TooLarge | Self::BufferTooSmall { .. } | Self::NotInVersion(_) | Self::PacketIdMismatch => {
+                None
+            }
+        }
+    }
+}
+
+impl From<DecodeError> for EncodeError {
+    fn from(error: DecodeError) -> Self {
+        Self::Refused(error)
+    }
+}
 
 /// What a packet must know about itself to be encoded.
 pub(crate) trait Encode {

@@ -68,8 +68,8 @@ pub enum DecodeError {
     RetainHandlingReserved,
     /// No Local is set on a shared subscription.
     NoLocalOnShared,
-    /// The property identifier is unknown.
-    PropertyUnknown(u32),
+    /// The property identifier is unknown; the value is its first byte.
+    PropertyUnknown(u8),
     /// The property does not belong into this packet; the value is its identifier.
     PropertyOutOfPlace(u8),
     /// The property occurs more than once; the value is its identifier.
@@ -324,10 +324,10 @@ impl fmt::Display for DecodeError {
         match self {
             Self::ProtocolLevel(level) => write!(f, " {level}")?,
             Self::ReasonCodeInvalid(code) => write!(f, ": {code:#04x}")?,
-            Self::PropertyUnknown(id) => write!(f, ": {id:#04x}")?,
-            Self::PropertyOutOfPlace(id) | Self::PropertyRepeated(id) | Self::PropertyValue(id) => {
-                write!(f, ": {id:#04x}")?;
-            }
+            Self::PropertyUnknown(id)
+            | Self::PropertyOutOfPlace(id)
+            | Self::PropertyRepeated(id)
+            | Self::PropertyValue(id) => write!(f, ": {id:#04x}")?,
             _ => {}
         }
         if v5 == v311 {
@@ -343,57 +343,6 @@ impl std::error::Error for DecodeError {}
 impl From<TopicError> for DecodeError {
     fn from(error: TopicError) -> Self {
         Self::Topic(error)
-    }
-}
-
-/// Why a packet was not encoded. Nothing usable was written then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EncodeError {
-    /// The remaining length would be above 268,435,455 bytes, v5 section 1.5.5.
-    TooLarge,
-    /// The caller's buffer is smaller than the packet.
-    BufferTooSmall {
-        /// The length that the buffer must have, in bytes.
-        needed: usize,
-    },
-    /// The version has no way to say it: AUTH in 3.1.1, or a reason code that 3.1.1 would turn into success.
-    NotInVersion(Version),
-    /// A PUBLISH of QoS 0 has a packet identifier, or one of a higher QoS has none.
-    PacketIdMismatch,
-    /// A receiver would refuse the packet for this.
-    Refused(DecodeError),
-}
-
-impl fmt::Display for EncodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => f.write_str("packet longer than MQTT can express (v5 section 1.5.5)"),
-            Self::BufferTooSmall { needed } => write!(f, "buffer too small: {needed} bytes are needed"),
-            Self::NotInVersion(version) => write!(f, "MQTT {version} cannot express this packet"),
-            Self::PacketIdMismatch => f.write_str(
-                "a packet identifier belongs to a PUBLISH exactly if its QoS is above 0 \
-                 (v5 [MQTT-2.2.1-2], v3.1.1 [MQTT-2.3.1-5])",
-            ),
-            Self::Refused(error) => write!(f, "receiver would refuse the packet: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for EncodeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Refused(error) => Some(error),
-            Self::TooLarge | Self::BufferTooSmall { .. } | Self::NotInVersion(_) | Self::PacketIdMismatch => {
-                None
-            }
-        }
-    }
-}
-
-impl From<DecodeError> for EncodeError {
-    fn from(error: DecodeError) -> Self {
-        Self::Refused(error)
     }
 }
 
@@ -414,4 +363,42 @@ pub(crate) const fn rule(
 /// A rule about something that only 5.0 has.
 const fn only_v5(text: &'static str, clause: &'static str, reason: ReasonCode) -> Rule {
     rule(text, clause, clause, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_table_says_everything() {
+        let error = DecodeError::StringNotUtf8;
+        assert_eq!(error.clause(Version::V5), "v5 [MQTT-1.5.4-1]");
+        assert_eq!(error.clause(Version::V311), "v3.1.1 [MQTT-1.5.3-1]");
+        assert_eq!(
+            error.to_string(),
+            "string is not UTF-8 (v5 [MQTT-1.5.4-1], v3.1.1 [MQTT-1.5.3-1])"
+        );
+        let error = DecodeError::PropertyRepeated(0x1F);
+        assert_eq!(
+            error.to_string(),
+            "property given twice: 0x1f (v5 section 2.2.2.2)"
+        );
+        assert_eq!(error.reason_code(), ReasonCode::ProtocolError);
+        // A topic error says the same alone and inside.
+        let error = TopicError::ShareName;
+        assert_eq!(DecodeError::Topic(error).to_string(), error.to_string());
+        assert_eq!(
+            DecodeError::TopicAliasZero.reason_code(),
+            ReasonCode::TopicAliasInvalid
+        );
+        assert_eq!(
+            DecodeError::PacketTooLarge.reason_code(),
+            ReasonCode::PacketTooLarge
+        );
+    }
+
+    #[test]
+    fn errors_stay_small() {
+        assert!(size_of::<DecodeError>() <= 8);
+    }
 }

@@ -37,12 +37,14 @@
 pub mod buffer;
 pub mod frame;
 
-mod encode;
 mod text;
 mod wire;
 
 mod error;
-pub use error::{DecodeError, EncodeError};
+pub use error::DecodeError;
+
+mod encode;
+pub use encode::EncodeError;
 
 mod types;
 pub use types::{PacketId, PacketType, QoS, Version};

@@ -1,6 +1,6 @@
 //! All packets as one type: from a frame, and back into bytes.
 
-use crate::encode::{Encode, encodable};
+use crate::encode::{self, Encode};
 use crate::wire::{Reader, Sink};
 use crate::{
     Auth, Connack, Connect, DecodeError, Disconnect, EncodeError, Frame, PacketType, Puback, Pubcomp,
@@ -39,32 +39,43 @@ impl<'a> Packet<'a> {
     /// If the frame violates a rule of its version that a single packet can violate.
     #[inline]
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
+        // Most packets are a PUBLISH: it goes first, and alone.
+        if frame.packet_type() == PacketType::Publish {
+            Publish::decode(frame, version).map(Self::Publish)
+        } else {
+            Self::decode_other(frame, version)
+        }
+    }
+
+    /// Decodes what is not a PUBLISH.
+    #[inline(never)]
+    fn decode_other(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
         let packet_type = frame.packet_type();
-        // v5 [MQTT-2.1.3-1], v3.1.1 [MQTT-2.2.2-2]. The flags of PUBLISH have a meaning.
-        if packet_type != PacketType::Publish && frame.first_byte() != packet_type.first_byte() {
+        // v5 [MQTT-2.1.3-1], v3.1.1 [MQTT-2.2.2-2].
+        if frame.first_byte() != packet_type.first_byte() {
             return Err(DecodeError::FixedHeaderFlags);
         }
         if version == Version::V5 && packet_type != PacketType::Connect {
             frame.check_header_minimal()?;
         }
         let reader = Reader::new(frame.body());
-        Ok(match packet_type {
-            PacketType::Connect => Self::Connect(Connect::decode(frame)?),
-            PacketType::Connack => Self::Connack(Connack::decode(reader, version)?),
-            PacketType::Publish => Self::Publish(Publish::decode(frame, version)?),
-            PacketType::Puback => Self::Puback(Puback::decode(reader, version)?),
-            PacketType::Pubrec => Self::Pubrec(Pubrec::decode(reader, version)?),
-            PacketType::Pubrel => Self::Pubrel(Pubrel::decode(reader, version)?),
-            PacketType::Pubcomp => Self::Pubcomp(Pubcomp::decode(reader, version)?),
-            PacketType::Subscribe => Self::Subscribe(Subscribe::decode(reader, version)?),
-            PacketType::Suback => Self::Suback(Suback::decode(reader, version)?),
-            PacketType::Unsubscribe => Self::Unsubscribe(Unsubscribe::decode(reader, version)?),
-            PacketType::Unsuback => Self::Unsuback(Unsuback::decode(reader, version)?),
-            PacketType::Pingreq => reader.finish().map(|()| Self::Pingreq)?,
-            PacketType::Pingresp => reader.finish().map(|()| Self::Pingresp)?,
-            PacketType::Disconnect => Self::Disconnect(Disconnect::decode(reader, version)?),
-            PacketType::Auth => Self::Auth(Auth::decode(reader, version)?),
-        })
+        match packet_type {
+            PacketType::Connect => Connect::decode(frame).map(Self::Connect),
+            PacketType::Connack => Connack::decode(reader, version).map(Self::Connack),
+            PacketType::Publish => Publish::decode(frame, version).map(Self::Publish),
+            PacketType::Puback => Puback::decode(reader, version).map(Self::Puback),
+            PacketType::Pubrec => Pubrec::decode(reader, version).map(Self::Pubrec),
+            PacketType::Pubrel => Pubrel::decode(reader, version).map(Self::Pubrel),
+            PacketType::Pubcomp => Pubcomp::decode(reader, version).map(Self::Pubcomp),
+            PacketType::Subscribe => Subscribe::decode(reader, version).map(Self::Subscribe),
+            PacketType::Suback => Suback::decode(reader, version).map(Self::Suback),
+            PacketType::Unsubscribe => Unsubscribe::decode(reader, version).map(Self::Unsubscribe),
+            PacketType::Unsuback => Unsuback::decode(reader, version).map(Self::Unsuback),
+            PacketType::Pingreq => reader.finish().map(|()| Self::Pingreq),
+            PacketType::Pingresp => reader.finish().map(|()| Self::Pingresp),
+            PacketType::Disconnect => Disconnect::decode(reader, version).map(Self::Disconnect),
+            PacketType::Auth => Auth::decode(reader, version).map(Self::Auth),
+        }
     }
 
     /// Which packet it is.
@@ -90,35 +101,69 @@ impl<'a> Packet<'a> {
     }
 }
 
-impl Encode for Packet<'_> {
-    fn first_byte(&self) -> u8 {
-        match self {
-            Self::Publish(publish) => Encode::first_byte(publish),
-            packet => packet.packet_type().first_byte(),
+/// Does the same with whichever view a packet holds.
+macro_rules! with_view {
+    ($packet:expr, $view:ident => $action:expr) => {
+        match $packet {
+            Packet::Connect($view) => $action,
+            Packet::Connack($view) => $action,
+            Packet::Publish($view) => $action,
+            Packet::Puback($view) => $action,
+            Packet::Pubrec($view) => $action,
+            Packet::Pubrel($view) => $action,
+            Packet::Pubcomp($view) => $action,
+            Packet::Subscribe($view) => $action,
+            Packet::Suback($view) => $action,
+            Packet::Unsubscribe($view) => $action,
+            Packet::Unsuback($view) => $action,
+            Packet::Pingreq => {
+                let $view = &Ping(PacketType::Pingreq);
+                $action
+            }
+            Packet::Pingresp => {
+                let $view = &Ping(PacketType::Pingresp);
+                $action
+            }
+            Packet::Disconnect($view) => $action,
+            Packet::Auth($view) => $action,
         }
+    };
+}
+
+impl Packet<'_> {
+    /// The length of the encoded packet in bytes, fixed header included.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Packet::encode`], except for a buffer that is too small.
+    pub fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
+        with_view!(self, view => encode::encoded_len(view, version))
     }
 
-    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
-        match self {
-            Self::Connect(packet) => packet.encode_body(version, sink),
-            Self::Connack(packet) => packet.encode_body(version, sink),
-            Self::Publish(packet) => packet.encode_body(version, sink),
-            Self::Puback(packet) => packet.encode_body(version, sink),
-            Self::Pubrec(packet) => packet.encode_body(version, sink),
-            Self::Pubrel(packet) => packet.encode_body(version, sink),
-            Self::Pubcomp(packet) => packet.encode_body(version, sink),
-            Self::Subscribe(packet) => packet.encode_body(version, sink),
-            Self::Suback(packet) => packet.encode_body(version, sink),
-            Self::Unsubscribe(packet) => packet.encode_body(version, sink),
-            Self::Unsuback(packet) => packet.encode_body(version, sink),
-            Self::Pingreq | Self::Pingresp => Ok(()),
-            Self::Disconnect(packet) => packet.encode_body(version, sink),
-            Self::Auth(packet) => packet.encode_body(version, sink),
-        }
+    /// Writes the packet to the start of `out` and returns its length in bytes. CONNECT says its own version; for it
+    /// the argument does not count.
+    ///
+    /// # Errors
+    ///
+    /// If `out` is too small, the packet is longer than MQTT can express, the version cannot express it, or a
+    /// receiver would refuse it. What `out` holds then is unspecified.
+    pub fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
+        with_view!(self, view => encode::encode(view, version, out))
     }
 }
 
-encodable!(Packet<'_>);
+/// PINGREQ and PINGRESP, which say nothing but their type.
+struct Ping(PacketType);
+
+impl Encode for Ping {
+    fn first_byte(&self) -> u8 {
+        self.0.first_byte()
+    }
+
+    fn encode_body(&self, _: Version, _: &mut impl Sink) -> Result<(), EncodeError> {
+        Ok(())
+    }
+}
 
 macro_rules! from_views {
     ($($view:ident)+) => {

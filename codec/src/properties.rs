@@ -9,6 +9,7 @@ use crate::{DecodeError, QoS, TopicName, Version};
 const SUBSCRIPTION_IDENTIFIER: u8 = 0x0B;
 const AUTHENTICATION_METHOD: u8 = 0x15;
 const AUTHENTICATION_DATA: u8 = 0x16;
+const TOPIC_ALIAS: u8 = 0x23;
 const USER_PROPERTY: u8 = 0x26;
 
 /// A validated block of properties, borrowed from the packet. A packet of 3.1.1 has [`Properties::EMPTY`].
@@ -40,13 +41,10 @@ impl<'a> Properties<'a> {
         if bytes.len() > REMAINING_LEN_MAX {
             return Err(DecodeError::FieldTooLong);
         }
-        let mut present = Present(0);
-        let mut reader = Reader::new(bytes);
-        while !reader.is_empty() {
-            present.add(Property::decode(&mut reader)?.id())?;
-        }
-        present.check(carrier)?;
-        Ok(Self { bytes, present })
+        Ok(Self {
+            bytes,
+            present: Present::in_block(bytes, carrier)?,
+        })
     }
 
     /// Whether there are none.
@@ -86,6 +84,12 @@ impl<'a> Properties<'a> {
         })
     }
 
+    /// Whether a Topic Alias is among them.
+    #[inline]
+    pub(crate) const fn has_topic_alias(&self) -> bool {
+        self.present.has(TOPIC_ALIAS)
+    }
+
     /// All properties if the one with this identifier is among them, else none: most are absent mostly.
     const fn of(&self, id: u8) -> PropertyIter<'a> {
         let bytes: &[u8] = if self.present.has(id) { self.bytes } else { &[] };
@@ -105,11 +109,14 @@ impl<'a> Properties<'a> {
             return Ok(Properties::EMPTY);
         }
         let len = reader.varint()?;
-        if len == 0 {
-            return Ok(Properties::EMPTY);
-        }
         // A length of 28 bits fits into a usize of 32 bits and more.
-        Self::new(reader.bytes(len as usize)?, carrier)
+        let bytes = reader.bytes(len as usize)?;
+        let present = if bytes.is_empty() {
+            Present(0)
+        } else {
+            Present::in_block(bytes, carrier)?
+        };
+        Ok(Self { bytes, present })
     }
 
     /// Writes the block behind its length, v5 `[MQTT-2.2.2-1]`; nothing in 3.1.1.
@@ -267,10 +274,10 @@ impl PropertiesBuf {
         }
         // Reading it back checks its value by the one set of rules.
         let mut reader = Reader::new(self.bytes.get(start..).unwrap_or_default());
-        Property::decode(&mut reader)?;
+        let id = Property::check(&mut reader)?;
         reader.finish()?;
         let mut present = self.present;
-        present.add(property.id())?;
+        present.add(id)?;
         present.check_places(self.carrier)?;
         Ok(present)
     }
@@ -301,6 +308,17 @@ impl Present {
 
     const fn has(self, id: u8) -> bool {
         self.0 >> id & 1 == 1
+    }
+
+    /// Reads a whole block and checks it.
+    fn in_block(bytes: &[u8], carrier: Carrier) -> Result<Self, DecodeError> {
+        let mut present = Self(0);
+        let mut reader = Reader::new(bytes);
+        while !reader.is_empty() {
+            present.add(Property::check(&mut reader)?)?;
+        }
+        present.check(carrier)?;
+        Ok(present)
     }
 
     /// Notes a property, v5 section 2.2.2.2: all but two may occur once only.

@@ -48,8 +48,18 @@ macro_rules! properties {
             /// Reads the identifier and the value.
             #[inline]
             pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-                match reader.varint()? {
+                // All identifiers are below 0x80, so each is one byte of the variable byte integer that it is.
+                match reader.u8()? {
                     $($id => Ok(Self::$variant(read::$wire(reader, $id)?)),)+
+                    id => Err(DecodeError::PropertyUnknown(id)),
+                }
+            }
+
+            /// Checks the next property as [`Property::decode`] does and returns its identifier.
+            #[inline]
+            pub(crate) fn check(reader: &mut Reader<'_>) -> Result<u8, DecodeError> {
+                match reader.u8()? {
+                    $($id => read::$wire(reader, $id).map(|_| $id),)+
                     id => Err(DecodeError::PropertyUnknown(id)),
                 }
             }

@@ -46,6 +46,9 @@ impl<'a> Publish<'a> {
 
     #[inline]
     pub(crate) fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
+        if version == Version::V5 {
+            frame.check_header_minimal()?;
+        }
         let mut reader = Reader::new(frame.body());
         let flags = frame.flags();
         let qos = QoS::from_bits(flags >> QOS_SHIFT)?;
@@ -103,7 +106,7 @@ impl<'a> Publish<'a> {
 /// A topic, or in 5.0 an alias for it, v5 section 3.3.2.1, v3.1.1 `[MQTT-4.7.3-1]`.
 #[inline]
 fn check_topic(topic: TopicName<'_>, properties: Properties<'_>) -> Result<(), DecodeError> {
-    if topic.is_empty() && properties.topic_alias().is_none() {
+    if topic.is_empty() && !properties.has_topic_alias() {
         return Err(DecodeError::TopicNameMissing);
     }
     Ok(())

@@ -113,7 +113,9 @@ fn check(topic: &str) -> Result<bool, TopicError> {
     if topic.len() > TOPIC_LEN_MAX {
         return Err(TopicError::TooLong);
     }
-    text::check_str(topic).map_err(|_| TopicError::HoldsNul)
+    text::check_topic(topic.as_bytes())
+        .map(|(_, wildcard)| wildcard)
+        .map_err(|_| TopicError::HoldsNul)
 }
 
 /// The traits by which a borrowed topic type is a string, and the owned type that goes with it.

