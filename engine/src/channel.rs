@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fleetwire_codec::{PacketId, QoS, Version};
 
 use crate::{
-    Ack, AcksLate, At, Disconnected, Dropped, Engine, EngineBuilder, EngineHandle, Event, Failure, Handler, LinkId,
-    Outbox, Rejected, StartError,
+    Ack, AcksLate, At, Disconnected, Dropped, Engine, EngineBuilder, EngineHandle, Event, Failure, Handler,
+    LinkId, Outbox, Rejected, StartError,
 };
 
 impl EngineBuilder {
@@ -37,7 +37,12 @@ impl EngineBuilder {
             stopped: Vec::new(),
             shared: Arc::clone(&shared),
         })?;
-        let events = Events { receiver, shared, handle: engine.handle(), resume_below: capacity / 2 };
+        let events = Events {
+            receiver,
+            shared,
+            handle: engine.handle(),
+            resume_below: capacity / 2,
+        };
         Ok((engine, events))
     }
 }
@@ -62,20 +67,14 @@ impl Events {
     /// The next event; waits for it up to `timeout`. `None` when none came, or when the engine has stopped and all
     /// were taken.
     pub fn next_timeout(&self, timeout: Duration) -> Option<OwnedEvent> {
-        let event = match self.receiver.recv_timeout(timeout) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        };
+        let event = self.receiver.recv_timeout(timeout).ok();
         self.make_room();
         event
     }
 
     /// The next event if there is one.
     pub fn try_next(&self) -> Option<OwnedEvent> {
-        let event = match self.receiver.try_recv() {
-            Ok(event) => Some(event),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        };
+        let event = self.receiver.try_recv().ok();
         self.make_room();
         event
     }
@@ -87,8 +86,8 @@ impl Events {
 
     fn make_room(&self) {
         if self.receiver.len() < self.resume_below
-            && self.shared.stalled.load(Ordering::Acquire)
-            && self.shared.stalled.swap(false, Ordering::AcqRel)
+            && self.shared.stalled.load(Ordering::SeqCst)
+            && self.shared.stalled.swap(false, Ordering::SeqCst)
         {
             self.handle.wake_all();
         }
@@ -177,20 +176,30 @@ pub struct ChannelHandler {
 }
 
 impl ChannelHandler {
+    /// Queues an event; false when it has to wait.
     fn push(&mut self, event: OwnedEvent) -> bool {
-        if !self.waiting.is_empty() {
-            self.waiting.push_back(event);
-            return false;
-        }
-        match self.events.try_send(event) {
-            Ok(()) => true,
-            Err(TrySendError::Full(event)) => {
-                self.waiting.push_back(event);
-                false
+        self.waiting.push_back(event);
+        self.send_waiting()
+    }
+
+    /// Moves what waits into the queue; true when nothing waits any more.
+    fn send_waiting(&mut self) -> bool {
+        while let Some(event) = self.waiting.pop_front() {
+            match self.events.try_send(event) {
+                Ok(()) => {}
+                Err(TrySendError::Full(event)) => {
+                    self.waiting.push_front(event);
+                    // Told before the queue is looked at again: either the reader sees it, or there is room already.
+                    self.shared.stalled.store(true, Ordering::SeqCst);
+                    if self.events.is_full() {
+                        return false;
+                    }
+                }
+                // Nobody listens any more, and nobody will.
+                Err(TrySendError::Disconnected(_)) => self.waiting.clear(),
             }
-            // Nobody listens any more, and nobody will.
-            Err(TrySendError::Disconnected(_)) => true,
         }
+        true
     }
 }
 
@@ -206,19 +215,8 @@ impl Handler for ChannelHandler {
     }
 
     fn on_turn(&mut self, _now: Instant, out: &mut Outbox<'_>) {
-        while let Some(event) = self.waiting.pop_front() {
-            match self.events.try_send(event) {
-                Ok(()) => {}
-                Err(TrySendError::Full(event)) => {
-                    self.waiting.push_front(event);
-                    // Told before the queue is looked at again: either the reader sees it, or there is room already.
-                    self.shared.stalled.store(true, Ordering::Release);
-                    if self.events.is_full() {
-                        return;
-                    }
-                }
-                Err(TrySendError::Disconnected(_)) => self.waiting.clear(),
-            }
+        if !self.send_waiting() {
+            return;
         }
         for link in self.stopped.drain(..) {
             out.resume_reading(link);
@@ -238,10 +236,13 @@ fn owned(event: Event<'_>) -> Option<OwnedKind> {
         Event::Refused(ack) => OwnedKind::Refused(ack),
         Event::Dropped(dropped) => OwnedKind::Dropped(dropped),
         Event::AcksLate(late) => OwnedKind::AcksLate(late),
-        Event::Subscribed(suback) => {
-            OwnedKind::Subscribed { packet_id: suback.packet_id, codes: suback.codes.to_vec() }
-        }
-        Event::Unsubscribed(unsuback) => OwnedKind::Unsubscribed { packet_id: unsuback.packet_id },
+        Event::Subscribed(suback) => OwnedKind::Subscribed {
+            packet_id: suback.packet_id,
+            codes: suback.codes.to_vec(),
+        },
+        Event::Unsubscribed(unsuback) => OwnedKind::Unsubscribed {
+            packet_id: unsuback.packet_id,
+        },
         Event::Message(message) => OwnedKind::Message(OwnedMessage {
             topic: message.topic.as_str().to_owned(),
             payload: message.retain(),

@@ -10,15 +10,41 @@ use crate::{ConnectForm, DropReason, Dropped, Event, LinkId, OwnedPublish, Plan,
 
 #[derive(Debug)]
 pub(crate) enum Command {
-    Open { id: LinkId, plan: Plan, token: u64, form: Option<Box<ConnectForm>> },
-    Publish { link: LinkId, publish: OwnedPublish },
-    Subscribe { link: LinkId, filters: Vec<(TopicFilterBuf, QoS)> },
-    Unsubscribe { link: LinkId, filters: Vec<TopicFilterBuf> },
-    Close { link: LinkId },
-    Abort { link: LinkId },
-    SetReading { link: LinkId, reading: bool },
-    SetToken { link: LinkId, token: u64 },
-    Shutdown { drain: Duration },
+    Open {
+        id: LinkId,
+        plan: Plan,
+        token: u64,
+        form: Option<Box<ConnectForm>>,
+    },
+    Publish {
+        link: LinkId,
+        publish: OwnedPublish,
+    },
+    Subscribe {
+        link: LinkId,
+        filters: Vec<(TopicFilterBuf, QoS)>,
+    },
+    Unsubscribe {
+        link: LinkId,
+        filters: Vec<TopicFilterBuf>,
+    },
+    Close {
+        link: LinkId,
+    },
+    Abort {
+        link: LinkId,
+    },
+    SetReading {
+        link: LinkId,
+        reading: bool,
+    },
+    SetToken {
+        link: LinkId,
+        token: u64,
+    },
+    Shutdown {
+        drain: Duration,
+    },
 }
 
 impl Command {
@@ -28,24 +54,51 @@ impl Command {
         let now = core.now;
         let mut out = Outbox::new(core);
         match self {
-            Self::Open { id, plan, token, form } => {
+            Self::Open {
+                id,
+                plan,
+                token,
+                form,
+            } => {
                 out.open_reserved(id, &plan, token, form);
                 None
             }
             Self::Publish { link, publish } => {
                 let error = out.publish(link, publish.as_publish()).err()?;
                 let why = DropReason::NotAccepted(error);
-                Some((link, Event::Dropped(Dropped { token: publish.token, intended: now, why })))
+                Some((
+                    link,
+                    Event::Dropped(Dropped {
+                        token: publish.token,
+                        intended: now,
+                        why,
+                    }),
+                ))
             }
             Self::Subscribe { link, filters } => {
-                let filters: Vec<_> = filters.iter().map(|(filter, qos)| (filter.as_topic_filter(), *qos)).collect();
+                let filters: Vec<_> = filters
+                    .iter()
+                    .map(|(filter, qos)| (filter.as_topic_filter(), *qos))
+                    .collect();
                 let error = out.subscribe(link, &filters).err()?;
-                Some((link, Event::Rejected(Rejected { verb: "subscribe", error })))
+                Some((
+                    link,
+                    Event::Rejected(Rejected {
+                        verb: "subscribe",
+                        error,
+                    }),
+                ))
             }
             Self::Unsubscribe { link, filters } => {
                 let filters: Vec<_> = filters.iter().map(TopicFilterBuf::as_topic_filter).collect();
                 let error = out.unsubscribe(link, &filters).err()?;
-                Some((link, Event::Rejected(Rejected { verb: "unsubscribe", error })))
+                Some((
+                    link,
+                    Event::Rejected(Rejected {
+                        verb: "unsubscribe",
+                        error,
+                    }),
+                ))
             }
             Self::Close { link } => {
                 out.close(link);

@@ -76,7 +76,9 @@ impl Connection {
             match tls.open(tools.scratch, sealed, tools.flight) {
                 Ok(Opened::NeedMore) => break Step::Done,
                 Ok(Opened::Data { consumed, plain }) => {
-                    buffer.opened(consumed, plain, tools.limits.packet_len_max).map_err(OpenFailure::Frame)?;
+                    buffer
+                        .opened(consumed, plain, tools.limits.packet_len_max)
+                        .map_err(OpenFailure::Frame)?;
                 }
                 Ok(Opened::Handshake { consumed } | Opened::Nothing { consumed }) => buffer.skipped(consumed),
                 Ok(Opened::Established { consumed }) => {
@@ -128,7 +130,11 @@ impl Connection {
     }
 
     /// Encodes a packet into the send buffer.
-    pub(crate) fn send_packet(&mut self, packet: &Packet<'_>, tools: &mut Tools<'_>) -> Result<(), VerbError> {
+    pub(crate) fn send_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), VerbError> {
         self.send_packet_as(packet, self.session.version(), tools)
     }
 
@@ -146,7 +152,12 @@ impl Connection {
         Ok(())
     }
 
-    fn encode_packet(&mut self, packet: &Packet<'_>, version: Version, pool: &mut Pool) -> Result<(), VerbError> {
+    fn encode_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        version: Version,
+        pool: &mut Pool,
+    ) -> Result<(), VerbError> {
         let len = packet.encoded_len(version)?;
         if !self.session.peer_takes(len) {
             return Err(VerbError::TooLarge);
@@ -165,7 +176,11 @@ impl Connection {
     }
 
     /// Encodes a PUBLISH: its header and, behind it, its payload, both once.
-    pub(crate) fn publish(&mut self, publish: &Publish<'_>, tools: &mut Tools<'_>) -> Result<Option<PacketId>, PublishError> {
+    pub(crate) fn publish(
+        &mut self,
+        publish: &Publish<'_>,
+        tools: &mut Tools<'_>,
+    ) -> Result<Option<PacketId>, PublishError> {
         let mut packet = self.session.prepare_publish(publish).inspect_err(|error| {
             self.wants_room |= *error == PublishError::Full;
         })?;
@@ -198,7 +213,12 @@ impl Connection {
         }
     }
 
-    fn encode_publish(&mut self, packet: &fleetwire_codec::Publish<'_>, len: usize, pool: &mut Pool) -> Result<(), VerbError> {
+    fn encode_publish(
+        &mut self,
+        packet: &fleetwire_codec::Publish<'_>,
+        len: usize,
+        pool: &mut Pool,
+    ) -> Result<(), VerbError> {
         let version = self.session.version();
         if len <= self.send.contiguous_max() {
             let room = self.send.reserve(pool, len)?;
@@ -231,14 +251,23 @@ impl Connection {
         if !self.session.is_up() {
             return Err(VerbError::Offline);
         }
-        let entry = Entry { kind, token: 0, intended: tools.now, sent: tools.now };
+        let entry = Entry {
+            kind,
+            token: 0,
+            intended: tools.now,
+            sent: tools.now,
+        };
         let packet_id = self.session.begin(entry).ok_or(VerbError::Full)?;
-        self.send_packet(&packet(packet_id), tools).inspect_err(|_| self.session.cancel(packet_id, kind))?;
+        self.send_packet(&packet(packet_id), tools)
+            .inspect_err(|_| self.session.cancel(packet_id, kind))?;
         Ok(packet_id)
     }
 
     /// The next block for the driver, sealed; `None` while it has one, or when there is nothing.
-    pub(crate) fn take_ready(&mut self, tools: &mut Tools<'_>) -> Result<Option<(Block, Range<usize>)>, TlsError> {
+    pub(crate) fn take_ready(
+        &mut self,
+        tools: &mut Tools<'_>,
+    ) -> Result<Option<(Block, Range<usize>)>, TlsError> {
         let tls = &mut self.tls;
         self.send.take_ready(|block, plain| match tls {
             Some(tls) => tls.seal(tools.scratch, block, plain),

@@ -90,13 +90,25 @@ impl Core {
         token: u64,
         template: Option<Box<ConnectForm>>,
     ) {
-        let client = ClientLink { plan: plan.clone(), failures: 0, takeovers: 0, queued_at: self.now, template };
+        let client = ClientLink {
+            plan: plan.clone(),
+            failures: 0,
+            takeovers: 0,
+            queued_at: self.now,
+            template,
+        };
         let link = self.new_link(id, token, Phase::Queued, Some(Box::new(client)));
         self.links.insert(link);
         self.dialer.queue.push_back(id);
     }
 
-    pub(crate) fn new_link(&self, id: LinkId, token: u64, phase: Phase, client: Option<Box<ClientLink>>) -> Link {
+    pub(crate) fn new_link(
+        &self,
+        id: LinkId,
+        token: u64,
+        phase: Phase,
+        client: Option<Box<ClientLink>>,
+    ) -> Link {
         Link {
             id,
             token,
@@ -125,7 +137,11 @@ impl Core {
             link.phase = Phase::Up;
             link.up_since = self.now;
             link.opening = None;
-            let opening = if link.is_client() { &mut self.dialling } else { &mut self.accepting };
+            let opening = if link.is_client() {
+                &mut self.dialling
+            } else {
+                &mut self.accepting
+            };
             *opening -= 1;
             self.counters.links_up.add(1);
         }
@@ -173,8 +189,16 @@ pub(crate) struct Dialer {
 impl Dialer {
     /// `rate` is in attempts a second; not finite or not positive means no limit.
     pub(crate) fn new(rate: f64, now: Instant) -> Self {
-        let interval = if rate.is_finite() && rate > 0.0 { Duration::from_secs_f64(1.0 / rate) } else { Duration::ZERO };
-        Self { queue: VecDeque::new(), interval, next: now }
+        let interval = if rate.is_finite() && rate > 0.0 {
+            Duration::from_secs_f64(1.0 / rate)
+        } else {
+            Duration::ZERO
+        };
+        Self {
+            queue: VecDeque::new(),
+            interval,
+            next: now,
+        }
     }
 
     /// When the first of the queue, which waits since `queued_at`, may dial.

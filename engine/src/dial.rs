@@ -68,7 +68,12 @@ impl<'a> Dial<'a> {
 
     /// The will message.
     pub fn will(&mut self, topic: TopicName<'_>, payload: &[u8], qos: QoS, retain: bool) -> &mut Self {
-        self.form.will = Some(WillForm { topic: topic.into(), payload: payload.to_vec(), qos, retain });
+        self.form.will = Some(WillForm {
+            topic: topic.into(),
+            payload: payload.to_vec(),
+            qos,
+            retain,
+        });
         self
     }
 
@@ -138,7 +143,10 @@ impl Default for ConnectForm {
 impl ConnectForm {
     /// A form with a client identifier and defaults otherwise: 5.0, keep-alive 60 s.
     pub fn new(client_id: impl Into<String>) -> Self {
-        Self { client_id: client_id.into(), ..Self::default() }
+        Self {
+            client_id: client_id.into(),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn keep_alive_secs(&self) -> u16 {
@@ -161,7 +169,10 @@ impl ConnectForm {
             }),
             username: self.username.as_deref(),
             password: self.password.as_deref(),
-            properties: self.properties.as_ref().map_or(Properties::EMPTY, PropertiesBuf::as_properties),
+            properties: self
+                .properties
+                .as_ref()
+                .map_or(Properties::EMPTY, PropertiesBuf::as_properties),
         }
     }
 }

@@ -38,7 +38,13 @@ pub struct EngineBuilder {
 
 impl Default for EngineBuilder {
     fn default() -> Self {
-        Self { shards: 1, connect_rate: f64::INFINITY, limits: Limits::default(), seed: 0, listeners: Vec::new() }
+        Self {
+            shards: 1,
+            connect_rate: f64::INFINITY,
+            limits: Limits::default(),
+            seed: 0,
+            listeners: Vec::new(),
+        }
     }
 }
 
@@ -104,22 +110,35 @@ impl EngineBuilder {
         let mut threads = Vec::with_capacity(self.shards);
         let mut doors = Vec::with_capacity(self.shards);
         for index in 0..self.shards {
-            let shard = Shard { index, count: self.shards, seed: self.seed };
+            let shard = Shard {
+                index,
+                count: self.shards,
+                seed: self.seed,
+            };
             let (commands, receiver) = bounded(self.limits.commands_max.max(1));
             let (driver, wake) = MioDriver::new(std::mem::take(&mut sockets)).map_err(StartError::Io)?;
             let ids = Ids::new(index, self.limits.links_max);
             let counters = Arc::new(Counters::default());
             let rate = self.connect_rate / self.shards as f64;
             let core = core(shard, &self.limits, rate, ids.clone(), Arc::clone(&counters))?;
-            let shard_loop = ShardLoop::new(core, driver, make(shard), receiver, std::mem::take(&mut options));
+            let shard_loop =
+                ShardLoop::new(core, driver, make(shard), receiver, std::mem::take(&mut options));
             let thread = thread::Builder::new()
                 .name(format!("fleetwire-{index}"))
                 .spawn(move || run(shard_loop))
                 .map_err(StartError::Io)?;
             threads.push(thread);
-            doors.push(Door { commands, wake, ids, counters });
+            doors.push(Door {
+                commands,
+                wake,
+                ids,
+                counters,
+            });
         }
-        let handle = EngineHandle { doors: doors.into(), next: Arc::new(AtomicUsize::new(0)) };
+        let handle = EngineHandle {
+            doors: doors.into(),
+            next: Arc::new(AtomicUsize::new(0)),
+        };
         Ok(Engine { threads, handle })
     }
 }
@@ -154,7 +173,9 @@ fn core(
         dirty: Vec::new(),
         dialling: 0,
         accepting: 0,
-        random: fastrand::Rng::with_seed(shard.seed ^ (shard.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+        random: fastrand::Rng::with_seed(
+            shard.seed ^ (shard.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+        ),
         counters,
         draining: false,
     })
@@ -201,7 +222,10 @@ impl fmt::Display for StartError {
             Self::ListenersNeedOneShard => f.write_str("listeners need an engine with one shard"),
             Self::ListenersNeedHandler => f.write_str("listeners need a handler to answer CONNECT"),
             Self::TooManyListeners => write!(f, "more than {LISTENERS_MAX} listeners"),
-            Self::NoBuffers => write!(f, "the buffer bound is below one receive block of {HOT_BLOCK_LEN} bytes"),
+            Self::NoBuffers => write!(
+                f,
+                "the buffer bound is below one receive block of {HOT_BLOCK_LEN} bytes"
+            ),
             Self::Io(error) => write!(f, "cannot start a shard: {error}"),
         }
     }
@@ -258,7 +282,11 @@ impl<H> Engine<H> {
                 Err(panic) => failed.push((index, format!("panicked: {}", panic_text(&*panic)))),
             }
         }
-        Shutdown { handlers, failed, stats: self.handle.stats() }
+        Shutdown {
+            handlers,
+            failed,
+            stats: self.handle.stats(),
+        }
     }
 }
 
@@ -316,11 +344,21 @@ impl EngineHandle {
         self.open_link(plan, token, Some(Box::new(form)))
     }
 
-    fn open_link(&self, plan: &Plan, token: u64, form: Option<Box<ConnectForm>>) -> Result<LinkId, OpenError> {
+    fn open_link(
+        &self,
+        plan: &Plan,
+        token: u64,
+        form: Option<Box<ConnectForm>>,
+    ) -> Result<LinkId, OpenError> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.doors.len().max(1);
         let door = self.doors.get(turn).ok_or(OpenError::ShuttingDown)?;
         let id = door.ids.reserve().ok_or(OpenError::TooManyLinks)?;
-        let command = Command::Open { id, plan: plan.clone(), token, form };
+        let command = Command::Open {
+            id,
+            plan: plan.clone(),
+            token,
+            form,
+        };
         door.send(command).map_err(|(error, _)| {
             door.ids.release(id);
             match error {
@@ -337,7 +375,10 @@ impl EngineHandle {
     /// The message comes back.
     pub fn publish(&self, link: LinkId, publish: OwnedPublish) -> Result<(), Returned> {
         match self.send(link, Command::Publish { link, publish }) {
-            Err((error, Command::Publish { publish, .. })) => Err(Returned { error, publish: Box::new(publish) }),
+            Err((error, Command::Publish { publish, .. })) => Err(Returned {
+                error,
+                publish: Box::new(publish),
+            }),
             _ => Ok(()),
         }
     }
@@ -347,7 +388,8 @@ impl EngineHandle {
     /// # Errors
     /// Too many commands wait, or the engine has stopped.
     pub fn subscribe(&self, link: LinkId, filters: Vec<(TopicFilterBuf, QoS)>) -> Result<(), HandleError> {
-        self.send(link, Command::Subscribe { link, filters }).map_err(|(error, _)| error)
+        self.send(link, Command::Subscribe { link, filters })
+            .map_err(|(error, _)| error)
     }
 
     /// Unsubscribes; `Unsubscribed` or `Rejected` follows.
@@ -355,7 +397,8 @@ impl EngineHandle {
     /// # Errors
     /// Too many commands wait, or the engine has stopped.
     pub fn unsubscribe(&self, link: LinkId, filters: Vec<TopicFilterBuf>) -> Result<(), HandleError> {
-        self.send(link, Command::Unsubscribe { link, filters }).map_err(|(error, _)| error)
+        self.send(link, Command::Unsubscribe { link, filters })
+            .map_err(|(error, _)| error)
     }
 
     /// As [`Outbox::close`](crate::Outbox::close).
@@ -363,7 +406,8 @@ impl EngineHandle {
     /// # Errors
     /// Too many commands wait, or the engine has stopped.
     pub fn close(&self, link: LinkId) -> Result<(), HandleError> {
-        self.send(link, Command::Close { link }).map_err(|(error, _)| error)
+        self.send(link, Command::Close { link })
+            .map_err(|(error, _)| error)
     }
 
     /// As [`Outbox::abort`](crate::Outbox::abort).
@@ -371,7 +415,8 @@ impl EngineHandle {
     /// # Errors
     /// Too many commands wait, or the engine has stopped.
     pub fn abort(&self, link: LinkId) -> Result<(), HandleError> {
-        self.send(link, Command::Abort { link }).map_err(|(error, _)| error)
+        self.send(link, Command::Abort { link })
+            .map_err(|(error, _)| error)
     }
 
     /// Stops or resumes reading from the link.
@@ -379,7 +424,8 @@ impl EngineHandle {
     /// # Errors
     /// Too many commands wait, or the engine has stopped.
     pub fn set_reading(&self, link: LinkId, reading: bool) -> Result<(), HandleError> {
-        self.send(link, Command::SetReading { link, reading }).map_err(|(error, _)| error)
+        self.send(link, Command::SetReading { link, reading })
+            .map_err(|(error, _)| error)
     }
 
     /// Changes the application's 64 bits.
@@ -387,7 +433,8 @@ impl EngineHandle {
     /// # Errors
     /// Too many commands wait, or the engine has stopped.
     pub fn set_token(&self, link: LinkId, token: u64) -> Result<(), HandleError> {
-        self.send(link, Command::SetToken { link, token }).map_err(|(error, _)| error)
+        self.send(link, Command::SetToken { link, token })
+            .map_err(|(error, _)| error)
     }
 
     /// What the engine has done and holds.
@@ -471,4 +518,3 @@ impl fmt::Display for Returned {
 }
 
 impl std::error::Error for Returned {}
-

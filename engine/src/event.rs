@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
+use crate::{Disconnected, Failure, PublishError, TlsInfo, VerbError};
 use bytes::Bytes;
 use fleetwire_codec::buffer::Block;
-use fleetwire_codec::{Connect, PacketId, Properties, Publish, ReasonCode, Suback, Subscribe, Unsuback, Unsubscribe, Version};
-use crate::{Disconnected, Failure, PublishError, TlsInfo, VerbError};
+use fleetwire_codec::{
+    Connect, PacketId, Properties, Publish, ReasonCode, Suback, Subscribe, Unsuback, Unsubscribe, Version,
+};
 
 /// Something happened on a link.
 #[derive(Debug)]

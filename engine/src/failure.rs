@@ -175,9 +175,10 @@ pub(crate) fn connect_cause(error: &io::Error, address: Option<SocketAddr>) -> C
         Kind::ConnectionReset | Kind::ConnectionAborted => (Slug::TCP_RESET, "it reset the connection"),
         Kind::TimedOut => (Slug::TCP_TIMEOUT, "no answer, neither refused nor reset"),
         Kind::HostUnreachable | Kind::NetworkUnreachable => (Slug::TCP_UNREACHABLE, "no route to it"),
-        Kind::AddrNotAvailable | Kind::AddrInUse => {
-            (Slug::SOURCE_PORTS_EXHAUSTED, "no free source port to this destination")
-        }
+        Kind::AddrNotAvailable | Kind::AddrInUse => (
+            Slug::SOURCE_PORTS_EXHAUSTED,
+            "no free source port to this destination",
+        ),
         _ if matches!(error.raw_os_error(), Some(23 | 24)) => (Slug::OPEN_FILES, "no free file descriptor"),
         _ => (Slug::TCP_ERROR, "the system refused"),
     };

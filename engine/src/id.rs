@@ -71,8 +71,16 @@ mod tests {
 
     #[test]
     fn shares_are_disjoint_and_complete() {
-        let mut all: Vec<usize> =
-            (0..3).flat_map(|index| Shard { index, count: 3, seed: 0 }.share_of(10)).collect();
+        let mut all: Vec<usize> = (0..3)
+            .flat_map(|index| {
+                Shard {
+                    index,
+                    count: 3,
+                    seed: 0,
+                }
+                .share_of(10)
+            })
+            .collect();
         all.sort_unstable();
         assert_eq!(all, (0..10).collect::<Vec<_>>());
     }

@@ -64,7 +64,7 @@ mod handler;
 pub use handler::Handler;
 
 mod event;
-pub use event::{Accepted, Ack, AcksLate, Connected, Dropped, DropReason, Due, Event, Message, Rejected};
+pub use event::{Accepted, Ack, AcksLate, Connected, DropReason, Dropped, Due, Event, Message, Rejected};
 
 mod failure;
 pub use failure::{Disconnected, Failure, Slug, Stage};

@@ -1,5 +1,6 @@
 //! A link: one device's way to the broker, or one accepted connection, with all that a shard knows of it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use crate::failure::Cause;
 use fleetwire_codec::ReasonCode;
 use fleetwire_codec::buffer::Link as Protection;
 
-use crate::{At, ConnectForm, Due, Limits, LinkId, Plan, Stage, TlsInfo};
+use crate::{At, ConnectForm, Due, Limits, LinkId, Plan, Slug, Stage, TlsInfo};
 
 /// How far a link's present connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +119,12 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     pub(crate) fn new(first: Instant, period: Duration) -> Self {
-        Self { first, period, seq: 0, next: first }
+        Self {
+            first,
+            period,
+            seq: 0,
+            next: first,
+        }
     }
 
     /// The slot that is due: the last one that has come, and how many earlier ones were passed over.
@@ -129,7 +135,11 @@ impl Schedule {
         let intended = self.slot(seq);
         self.seq = seq + 1;
         self.next = self.slot(self.seq);
-        Some(Due { seq, intended, missed })
+        Some(Due {
+            seq,
+            intended,
+            missed,
+        })
     }
 
     fn slot(&self, seq: u64) -> Instant {
@@ -164,7 +174,12 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn at(&self, now: Instant) -> At {
-        At { link: self.id, token: self.token, epoch: self.epoch, now }
+        At {
+            link: self.id,
+            token: self.token,
+            epoch: self.epoch,
+            now,
+        }
     }
 
     pub(crate) fn is_client(&self) -> bool {
@@ -192,7 +207,11 @@ impl Link {
 
     /// What the connection's input is made of.
     pub(crate) fn protection(&self) -> Protection {
-        if self.connection.tls.is_some() { Protection::Tls } else { Protection::Plain }
+        if self.connection.tls.is_some() {
+            Protection::Tls
+        } else {
+            Protection::Plain
+        }
     }
 
     /// No further frame may be delivered.
@@ -205,7 +224,10 @@ impl Link {
         let phase = match self.phase {
             Phase::Idle | Phase::Queued => None,
             Phase::Backoff(until) | Phase::Flushing(until) | Phase::Lingering(until) => Some(until),
-            Phase::Tcp => self.opening.as_ref().map(|opening| opening.deadline.min(opening.address_deadline)),
+            Phase::Tcp => self
+                .opening
+                .as_ref()
+                .map(|opening| opening.deadline.min(opening.address_deadline)),
             Phase::Tls | Phase::Mqtt => self.opening.as_ref().map(|opening| opening.deadline),
             Phase::Up => self.connection.session.deadline(limits),
         };
@@ -281,8 +303,15 @@ struct IdsInner {
 
 impl Ids {
     pub(crate) fn new(shard: usize, links_max: usize) -> Self {
-        let inner = IdsInner { generations: Vec::new(), free: Vec::new(), links_max };
-        Self { shard: shard as u32, inner: Arc::new(Mutex::new(inner)) }
+        let inner = IdsInner {
+            generations: Vec::new(),
+            free: Vec::new(),
+            links_max,
+        };
+        Self {
+            shard: shard as u32,
+            inner: Arc::new(Mutex::new(inner)),
+        }
     }
 
     /// A new id; `None` at the bound.
@@ -297,13 +326,19 @@ impl Ids {
             None => return None,
         };
         let generation = *inner.generations.get(slot as usize)?;
-        Some(LinkId { shard: self.shard, slot, generation })
+        Some(LinkId {
+            shard: self.shard,
+            slot,
+            generation,
+        })
     }
 
     /// The link is gone: its id is never given again. A place whose generations are used up stays empty.
     pub(crate) fn release(&self, id: LinkId) {
         let mut inner = self.lock();
-        let Some(generation) = inner.generations.get_mut(id.slot as usize) else { return };
+        let Some(generation) = inner.generations.get_mut(id.slot as usize) else {
+            return;
+        };
         if *generation == id.generation && *generation < u32::MAX {
             *generation += 1;
             inner.free.push(id.slot);
@@ -317,31 +352,38 @@ impl Ids {
 }
 
 /// Why the transport's end is what it is, as far as the phase tells.
-pub(crate) fn closed_cause(link: &Link, error: Option<&std::io::Error>, now: Instant) -> Cause {
-    use crate::Slug;
-    let how = error.map_or_else(|| "closed the connection".to_owned(), |error| format!("broke the connection ({error})"));
+pub(crate) fn closed_cause(link: &Link, error: Option<&io::Error>, now: Instant) -> Cause {
+    let how = match error {
+        Some(error) => format!("broke the connection ({error})"),
+        None => "closed the connection".to_owned(),
+    };
+    let opening = link.opening.as_deref();
     match link.phase {
-        Phase::Tcp => crate::failure::connect_cause(
-            error.unwrap_or(&std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
-            link.opening.as_ref().and_then(|opening| opening.peer),
-        ),
         Phase::Tls => {
-            let slug = if error.is_some() { Slug::TCP_RESET } else { Slug::CLOSED_IN_HANDSHAKE };
-            Cause::new(slug, format!("the peer {how} during the TLS handshake, without an alert"))
+            let slug = if error.is_some() {
+                Slug::TCP_RESET
+            } else {
+                Slug::CLOSED_IN_HANDSHAKE
+            };
+            Cause::new(
+                slug,
+                format!("the peer {how} during the TLS handshake, without an alert"),
+            )
         }
         Phase::Mqtt if link.is_client() => {
-            let sent = link.opening.as_ref().and_then(|opening| opening.connect_sent).unwrap_or(now);
+            let sent = opening.and_then(|opening| opening.connect_sent).unwrap_or(now);
             let millis = now.saturating_duration_since(sent).as_millis();
-            let done = match link.opening.as_ref().and_then(|opening| opening.tls.as_ref()) {
+            let done = match opening.and_then(|opening| opening.tls.as_ref()) {
                 Some(tls) => format!("{} done, ALPN {}, ", tls.version, tls.alpn_text()),
                 None => String::new(),
             };
-            Cause::new(
-                Slug::CLOSED_BEFORE_CONNACK,
-                format!("{done}CONNECT sent, the peer {how} after {millis} ms, no alert, no CONNACK"),
-            )
+            let text = format!("{done}CONNECT sent, the peer {how} after {millis} ms, no alert, no CONNACK");
+            Cause::new(Slug::CLOSED_BEFORE_CONNACK, text)
         }
-        _ => Cause::new(Slug::CONNECTION_LOST, format!("the peer {how} without DISCONNECT")),
+        _ => Cause::new(
+            Slug::CONNECTION_LOST,
+            format!("the peer {how} without DISCONNECT"),
+        ),
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use fleetwire_codec::buffer::SendError;
 use fleetwire_codec::{
-    Connack, Disconnect, EncodeError, Packet, PacketId, Properties, QoS, ReasonCode, Suback, Subscribe,
-    SubscriptionOptions, FiltersBuf, TopicFilter, Unsuback, Unsubscribe, UnsubscribeFiltersBuf, Version,
+    Connack, Disconnect, EncodeError, FiltersBuf, Packet, PacketId, Properties, QoS, ReasonCode, Suback,
+    Subscribe, SubscriptionOptions, TopicFilter, Unsuback, Unsubscribe, UnsubscribeFiltersBuf, Version,
 };
 
 use crate::core::Core;
@@ -58,7 +58,13 @@ impl<'a> Outbox<'a> {
     }
 
     /// Opens a link whose id a handle has reserved.
-    pub(crate) fn open_reserved(&mut self, id: LinkId, plan: &Plan, token: u64, form: Option<Box<ConnectForm>>) {
+    pub(crate) fn open_reserved(
+        &mut self,
+        id: LinkId,
+        plan: &Plan,
+        token: u64,
+        form: Option<Box<ConnectForm>>,
+    ) {
         if self.core.draining {
             self.core.ids.release(id);
         } else {
@@ -89,13 +95,22 @@ impl<'a> Outbox<'a> {
     ///
     /// # Errors
     /// See [`VerbError`]; nothing was queued then.
-    pub fn subscribe(&mut self, link: LinkId, filters: &[(TopicFilter<'_>, QoS)]) -> Result<PacketId, VerbError> {
+    pub fn subscribe(
+        &mut self,
+        link: LinkId,
+        filters: &[(TopicFilter<'_>, QoS)],
+    ) -> Result<PacketId, VerbError> {
         let mut list = FiltersBuf::new();
         for (filter, qos) in filters {
-            list.push(*filter, SubscriptionOptions::new(*qos)).map_err(|_| VerbError::Invalid)?;
+            list.push(*filter, SubscriptionOptions::new(*qos))
+                .map_err(|_| VerbError::Invalid)?;
         }
         self.request(link, Kind::Subscribe, |packet_id| {
-            Packet::Subscribe(Subscribe { packet_id, properties: Properties::EMPTY, filters: list.as_filters() })
+            Packet::Subscribe(Subscribe {
+                packet_id,
+                properties: Properties::EMPTY,
+                filters: list.as_filters(),
+            })
         })
     }
 
@@ -109,7 +124,11 @@ impl<'a> Outbox<'a> {
             list.push(*filter).map_err(|_| VerbError::Invalid)?;
         }
         self.request(link, Kind::Unsubscribe, |packet_id| {
-            Packet::Unsubscribe(Unsubscribe { packet_id, properties: Properties::EMPTY, filters: list.as_filters() })
+            Packet::Unsubscribe(Unsubscribe {
+                packet_id,
+                properties: Properties::EMPTY,
+                filters: list.as_filters(),
+            })
         })
     }
 
@@ -158,7 +177,9 @@ impl<'a> Outbox<'a> {
     /// Ends the connection with a reason: DISCONNECT with that code in 5.0, a mere close by a 3.1.1 server. A client
     /// link dials again by its plan.
     pub fn disconnect(&mut self, link: LinkId, reason: ReasonCode, properties: Properties<'_>) {
-        let Some((live, mut tools)) = self.core.connection(link.slot) else { return };
+        let Some((live, mut tools)) = self.core.connection(link.slot) else {
+            return;
+        };
         if live.id != link || !live.phase.is_live() || live.wishes.close.is_some() {
             return;
         }
@@ -167,7 +188,8 @@ impl<'a> Outbox<'a> {
             // Without room for it the peer sees the end of the stream instead.
             let _ = live.connection.send_packet(&disconnect, &mut tools);
         }
-        self.core.wish_close(link, CloseWish::Orderly(Some(reason)), false);
+        self.core
+            .wish_close(link, CloseWish::Orderly(Some(reason)), false);
     }
 
     /// Breaks the connection with a TCP reset, as a device does that loses power behind a firewall. A client link
@@ -214,7 +236,14 @@ impl<'a> Outbox<'a> {
         properties: Properties<'_>,
         keep_alive_secs: u16,
     ) -> Result<(), VerbError> {
-        self.answer_connect(link, &Connack { session_present, code: 0, properties })?;
+        self.answer_connect(
+            link,
+            &Connack {
+                session_present,
+                code: 0,
+                properties,
+            },
+        )?;
         if let Some(live) = self.core.links.get_mut(link) {
             live.connection.session.accepted(keep_alive_secs);
         }
@@ -240,7 +269,8 @@ impl<'a> Outbox<'a> {
         if live.connection.session.state() != State::Deciding {
             return Err(VerbError::Invalid);
         }
-        live.connection.send_packet(&Packet::Connack(*connack), &mut tools)?;
+        live.connection
+            .send_packet(&Packet::Connack(*connack), &mut tools)?;
         self.core.touch(link.slot);
         Ok(())
     }
@@ -250,7 +280,14 @@ impl<'a> Outbox<'a> {
     /// # Errors
     /// See [`VerbError`]; nothing was queued then.
     pub fn suback(&mut self, link: LinkId, packet_id: PacketId, codes: &[u8]) -> Result<(), VerbError> {
-        self.answer(link, &Packet::Suback(Suback { packet_id, properties: Properties::EMPTY, codes }))
+        self.answer(
+            link,
+            &Packet::Suback(Suback {
+                packet_id,
+                properties: Properties::EMPTY,
+                codes,
+            }),
+        )
     }
 
     /// Server role: answers an UNSUBSCRIBE, one code for each filter (none go out in 3.1.1).
@@ -258,7 +295,14 @@ impl<'a> Outbox<'a> {
     /// # Errors
     /// See [`VerbError`]; nothing was queued then.
     pub fn unsuback(&mut self, link: LinkId, packet_id: PacketId, codes: &[u8]) -> Result<(), VerbError> {
-        self.answer(link, &Packet::Unsuback(Unsuback { packet_id, properties: Properties::EMPTY, codes }))
+        self.answer(
+            link,
+            &Packet::Unsuback(Unsuback {
+                packet_id,
+                properties: Properties::EMPTY,
+                codes,
+            }),
+        )
     }
 
     fn answer(&mut self, link: LinkId, packet: &Packet<'_>) -> Result<(), VerbError> {
@@ -377,7 +421,9 @@ pub enum PublishError {
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused => f.write_str("the server does not accept this quality of service or retained messages"),
+            Self::Refused => {
+                f.write_str("the server does not accept this quality of service or retained messages")
+            }
             Self::Full => VerbError::Full.fmt(f),
             Self::Offline => VerbError::Offline.fmt(f),
             Self::TooLarge => VerbError::TooLarge.fmt(f),

@@ -20,12 +20,22 @@ pub struct Way {
 impl Way {
     /// MQTT over TCP, without TLS.
     pub fn tcp(host: &str, port: u16) -> Self {
-        Self { host: host.to_owned(), port, addresses: Vec::new(), tls: None }
+        Self {
+            host: host.to_owned(),
+            port,
+            addresses: Vec::new(),
+            tls: None,
+        }
     }
 
     /// MQTT over TLS; `name` is sent as SNI (RFC 6066 section 3) and is the name that the certificate must carry.
     pub fn tls(host: &str, port: u16, config: ClientConfig, name: ServerName) -> Self {
-        Self { host: host.to_owned(), port, addresses: Vec::new(), tls: Some((config, name)) }
+        Self {
+            host: host.to_owned(),
+            port,
+            addresses: Vec::new(),
+            tls: Some((config, name)),
+        }
     }
 
     /// Dials another address; SNI and verification stay as they are.
@@ -43,14 +53,24 @@ impl Way {
     /// The system's resolver failed or gave no address.
     pub fn resolve(&mut self) -> Result<(), ResolveError> {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let failed = |error: Option<io::Error>| ResolveError { host: host.to_owned(), error };
-        let mut found: Vec<SocketAddr> =
-            (host, self.port).to_socket_addrs().map_err(|error| failed(Some(error)))?.collect();
+        let failed = |error: Option<io::Error>| ResolveError {
+            host: host.to_owned(),
+            error,
+        };
+        let mut found: Vec<SocketAddr> = (host, self.port)
+            .to_socket_addrs()
+            .map_err(|error| failed(Some(error)))?
+            .collect();
         if found.is_empty() {
             return Err(failed(None));
         }
         let mut seen = Vec::with_capacity(found.len());
-        found.retain(|address| !seen.contains(address) && { seen.push(*address); true });
+        found.retain(|address| {
+            !seen.contains(address) && {
+                seen.push(*address);
+                true
+            }
+        });
         self.addresses = found;
         Ok(())
     }
@@ -98,7 +118,10 @@ pub struct Backoff {
 impl Backoff {
     /// `base` is the first ceiling, `cap` the last.
     pub fn new(base: Duration, cap: Duration) -> Self {
-        Self { base, cap: cap.max(base) }
+        Self {
+            base,
+            cap: cap.max(base),
+        }
     }
 
     /// The wait after `failures` attempts in a row (from 1).
@@ -179,17 +202,27 @@ mod tests {
         let backoff = Backoff::default();
         let mut random = fastrand::Rng::with_seed(1);
         for (failures, ceiling) in [(1, 1.0), (2, 2.0), (3, 4.0), (7, 64.0), (8, 120.0), (60, 120.0)] {
-            let waits: Vec<f64> =
-                (0..1000).map(|_| backoff.wait(failures, &mut random).as_secs_f64()).collect();
-            let (least, most) = waits.iter().fold((f64::MAX, 0f64), |(l, m), w| (l.min(*w), m.max(*w)));
-            assert!(most <= ceiling && most > 0.95 * ceiling, "after {failures}: {most} of {ceiling}");
+            let waits: Vec<f64> = (0..1000)
+                .map(|_| backoff.wait(failures, &mut random).as_secs_f64())
+                .collect();
+            let (least, most) = waits
+                .iter()
+                .fold((f64::MAX, 0f64), |(l, m), w| (l.min(*w), m.max(*w)));
+            assert!(
+                most <= ceiling && most > 0.95 * ceiling,
+                "after {failures}: {most} of {ceiling}"
+            );
             assert!(least < 0.05 * ceiling, "after {failures}: {least} of {ceiling}");
         }
     }
 
     #[test]
     fn literal_addresses_resolve_without_a_resolver() {
-        for (host, expected) in [("127.0.0.1", "127.0.0.1:8883"), ("::1", "[::1]:8883"), ("[::1]", "[::1]:8883")] {
+        for (host, expected) in [
+            ("127.0.0.1", "127.0.0.1:8883"),
+            ("::1", "[::1]:8883"),
+            ("[::1]", "[::1]:8883"),
+        ] {
             let mut way = Way::tcp(host, 8883);
             way.resolve().unwrap();
             assert_eq!(way.addresses(), [expected.parse().unwrap()]);

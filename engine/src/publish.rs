@@ -86,7 +86,13 @@ pub struct OwnedPublish {
 impl OwnedPublish {
     /// A message at QoS 0, not retained, with token 0.
     pub fn new(topic: TopicNameBuf, payload: impl Into<Bytes>) -> Self {
-        Self { topic, payload: payload.into(), qos: QoS::AtMostOnce, retain: false, token: 0 }
+        Self {
+            topic,
+            payload: payload.into(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            token: 0,
+        }
     }
 
     /// The quality of service.
@@ -111,6 +117,9 @@ impl OwnedPublish {
     }
 
     pub(crate) fn as_publish(&self) -> Publish<'_> {
-        Publish::new(self.topic.as_topic_name(), &self.payload).qos(self.qos).retain(self.retain).token(self.token)
+        Publish::new(self.topic.as_topic_name(), &self.payload)
+            .qos(self.qos)
+            .retain(self.retain)
+            .token(self.token)
     }
 }

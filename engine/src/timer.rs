@@ -59,7 +59,11 @@ mod tests {
 
     use super::*;
 
-    const LINK: LinkId = LinkId { shard: 0, slot: 0, generation: 0 };
+    const LINK: LinkId = LinkId {
+        shard: 0,
+        slot: 0,
+        generation: 0,
+    };
 
     #[test]
     fn only_a_nearer_deadline_is_entered() {
@@ -83,6 +87,9 @@ mod tests {
             timers.arm(LINK, &mut armed, Some(now + Duration::from_secs(later)));
         }
         timers.prune(1, |_, at| at == now + Duration::from_secs(7));
-        assert_eq!((timers.len(), timers.next()), (1, Some(now + Duration::from_secs(7))));
+        assert_eq!(
+            (timers.len(), timers.next()),
+            (1, Some(now + Duration::from_secs(7)))
+        );
     }
 }

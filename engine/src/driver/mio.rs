@@ -86,10 +86,13 @@ impl MioDriver {
         let poll = Poll::new()?;
         let pending = Arc::new(AtomicBool::new(false));
         let waker = Arc::new(Waker::new(poll.registry(), TOKEN_WAKER)?);
-        let mut listeners: Vec<TcpListener> =
-            listeners.into_iter().map(|listener| TcpListener::from_std(listener.into_std())).collect();
+        let mut listeners: Vec<TcpListener> = listeners
+            .into_iter()
+            .map(|listener| TcpListener::from_std(listener.into_std()))
+            .collect();
         for (index, listener) in listeners.iter_mut().enumerate() {
-            poll.registry().register(listener, Token(TOKEN_LISTENERS + index), Interest::READABLE)?;
+            poll.registry()
+                .register(listener, Token(TOKEN_LISTENERS + index), Interest::READABLE)?;
         }
         let driver = Self {
             poll,
@@ -120,7 +123,9 @@ impl MioDriver {
             }
             return;
         }
-        let Some(Some(socket)) = self.sockets.get_mut(token.0) else { return };
+        let Some(Some(socket)) = self.sockets.get_mut(token.0) else {
+            return;
+        };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             socket.readable = true;
             socket.read_closed |= event.is_read_closed() || event.is_error();
@@ -145,7 +150,9 @@ impl MioDriver {
 
     fn insert(&mut self, key: Key, mut stream: TcpStream, connecting: bool) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, Token(key as usize), interest)?;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(key as usize), interest)?;
         self.serial = self.serial.wrapping_add(1);
         let socket = Socket {
             serial: self.serial,
@@ -171,8 +178,12 @@ impl MioDriver {
 
     /// Writes what is waiting; the rest stays for the next writable edge.
     fn send(&mut self, key: Key) {
-        let Some(Some(socket)) = self.sockets.get_mut(key as usize) else { return };
-        let Some((block, mut range)) = socket.sending.take() else { return };
+        let Some(Some(socket)) = self.sockets.get_mut(key as usize) else {
+            return;
+        };
+        let Some((block, mut range)) = socket.sending.take() else {
+            return;
+        };
         while !range.is_empty() {
             let bytes = block.bytes().get(range.clone()).unwrap_or_default();
             match socket.stream.write(bytes) {
@@ -184,13 +195,21 @@ impl MioDriver {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     if !std::mem::replace(&mut socket.ended, true) {
-                        self.done.push_back((key, socket.serial, Completion::Closed { key, error: Some(error) }));
+                        self.done.push_back((
+                            key,
+                            socket.serial,
+                            Completion::Closed {
+                                key,
+                                error: Some(error),
+                            },
+                        ));
                     }
                     return;
                 }
             }
         }
-        self.done.push_back((key, socket.serial, Completion::Sent { key, block }));
+        self.done
+            .push_back((key, socket.serial, Completion::Sent { key, block }));
     }
 
     fn accept(&mut self) -> Option<Completion<TcpStream>> {
@@ -200,15 +219,26 @@ impl MioDriver {
             match listener.accept() {
                 Ok((incoming, peer)) => {
                     self.accepts_left -= 1;
-                    return Some(Completion::Accepted { listener: index, peer, incoming });
+                    return Some(Completion::Accepted {
+                        listener: index,
+                        peer,
+                        incoming,
+                    });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.unready(index),
                 // The peer left between the SYN and now.
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+                    ) => {}
                 Err(error) => {
                     // Still to be accepted: the shard decides when to try again.
                     self.accepts_left = 0;
-                    return Some(Completion::AcceptFailed { listener: index, error });
+                    return Some(Completion::AcceptFailed {
+                        listener: index,
+                        error,
+                    });
                 }
             }
         }
@@ -266,7 +296,10 @@ impl MioDriver {
                 Err(error) => {
                     socket.readable = false;
                     socket.ended = true;
-                    return Some(Completion::Closed { key, error: Some(error) });
+                    return Some(Completion::Closed {
+                        key,
+                        error: Some(error),
+                    });
                 }
             }
         }
@@ -343,7 +376,9 @@ impl Driver for MioDriver {
     }
 
     fn set_reading(&mut self, key: Key, reading: bool) {
-        let Some(Some(socket)) = self.sockets.get_mut(key as usize) else { return };
+        let Some(Some(socket)) = self.sockets.get_mut(key as usize) else {
+            return;
+        };
         socket.reading = reading;
         if reading && socket.readable && !socket.listed {
             socket.listed = true;
@@ -359,7 +394,9 @@ impl Driver for MioDriver {
     }
 
     fn close(&mut self, key: Key, reset: bool) {
-        let Some(place) = self.sockets.get_mut(key as usize) else { return };
+        let Some(place) = self.sockets.get_mut(key as usize) else {
+            return;
+        };
         let Some(mut socket) = place.take() else { return };
         if reset {
             // Zero linger makes the kernel send RST (tcp(7), SO_LINGER); if it can't, the close is an orderly one.

@@ -39,13 +39,32 @@ pub(crate) trait Targets {
 #[derive(Debug)]
 pub(crate) enum Completion<I> {
     /// A listener has a connection; the shard adopts it or drops it.
-    Accepted { listener: usize, peer: SocketAddr, incoming: I },
+    Accepted {
+        listener: usize,
+        peer: SocketAddr,
+        incoming: I,
+    },
     /// A listener could not accept.
-    AcceptFailed { listener: usize, error: io::Error },
-    Connected { key: Key, result: io::Result<()> },
-    Received { key: Key, len: usize },
-    Closed { key: Key, error: Option<io::Error> },
-    Sent { key: Key, block: Block },
+    AcceptFailed {
+        listener: usize,
+        error: io::Error,
+    },
+    Connected {
+        key: Key,
+        result: io::Result<()>,
+    },
+    Received {
+        key: Key,
+        len: usize,
+    },
+    Closed {
+        key: Key,
+        error: Option<io::Error>,
+    },
+    Sent {
+        key: Key,
+        block: Block,
+    },
 }
 
 /// See the module.

@@ -83,14 +83,22 @@ impl InFlight {
         let index = match self.pop_free() {
             Some(index) => index,
             None if self.places.len() < usize::from(NONE) => {
-                self.places.push(Place { entry: None, previous: NONE, next: NONE });
+                self.places.push(Place {
+                    entry: None,
+                    previous: NONE,
+                    next: NONE,
+                });
                 (self.places.len() - 1) as u16
             }
             None => return None,
         };
         let newest = self.newest;
         let place = self.places.get_mut(usize::from(index))?;
-        *place = Place { entry: Some(entry), previous: newest, next: NONE };
+        *place = Place {
+            entry: Some(entry),
+            previous: newest,
+            next: NONE,
+        };
         match self.places.get_mut(usize::from(newest)) {
             Some(previous) => previous.next = index,
             None => self.oldest = index,
@@ -160,7 +168,12 @@ mod tests {
 
     fn entry(kind: Kind, token: u64) -> Entry {
         let now = Instant::now();
-        Entry { kind, token, intended: now, sent: now }
+        Entry {
+            kind,
+            token,
+            intended: now,
+            sent: now,
+        }
     }
 
     fn id(value: u16) -> PacketId {
@@ -171,14 +184,19 @@ mod tests {
     fn identifiers_are_reused_oldest_first_and_never_while_in_use() {
         let mut table = InFlight::new();
         for token in 0..3 {
-            assert_eq!(table.insert(entry(Kind::Publish, token)), Some(id(token as u16 + 1)));
+            assert_eq!(
+                table.insert(entry(Kind::Publish, token)),
+                Some(id(token as u16 + 1))
+            );
         }
         assert_eq!(table.remove(id(2), Kind::Publish).unwrap().token, 1);
         assert_eq!(table.remove(id(1), Kind::Publish).unwrap().token, 0);
         assert_eq!(table.insert(entry(Kind::Publish, 3)), Some(id(2)));
         assert_eq!(table.insert(entry(Kind::Publish, 4)), Some(id(1)));
         assert_eq!(table.insert(entry(Kind::Publish, 5)), Some(id(4)));
-        let order: Vec<u64> = std::iter::from_fn(|| table.pop_oldest()).map(|entry| entry.token).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| table.pop_oldest())
+            .map(|entry| entry.token)
+            .collect();
         assert_eq!(order, [2, 3, 4, 5]);
         assert_eq!(table.publishes(), 0);
     }

@@ -10,14 +10,14 @@ mod in_flight;
 use std::time::{Duration, Instant};
 
 use fleetwire_codec::{
-    Connack, Connect, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Suback, Subscribe, Unsuback,
-    Unsubscribe, Version,
+    Connack, Connect, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Suback, Subscribe,
+    Unsuback, Unsubscribe, Version,
 };
 
 use crate::{Ack, Limits, PublishError};
 
-pub(crate) use in_flight::{Entry, Kind};
 use in_flight::InFlight;
+pub(crate) use in_flight::{Entry, Kind};
 
 /// A rule that the peer broke, with the clause and the reason code that answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,11 @@ pub(crate) struct Session {
 impl Session {
     /// A client session whose CONNECT, made of these values, is on its way.
     pub(crate) fn client(version: Version, keep_alive_secs: u16, now: Instant) -> Self {
-        Self { keep_alive_secs, version, ..Self::new(Role::Client, State::AwaitConnack, now) }
+        Self {
+            keep_alive_secs,
+            version,
+            ..Self::new(Role::Client, State::AwaitConnack, now)
+        }
     }
 
     /// A server session that awaits its CONNECT.
@@ -144,7 +148,12 @@ impl Session {
     }
 
     /// Takes a packet. `now` is when it was read.
-    pub(crate) fn handle<'a>(&mut self, now: Instant, packet: Packet<'a>, limits: &Limits) -> Result<Meaning<'a>, Violation> {
+    pub(crate) fn handle<'a>(
+        &mut self,
+        now: Instant,
+        packet: Packet<'a>,
+        limits: &Limits,
+    ) -> Result<Meaning<'a>, Violation> {
         self.last_received = now;
         match (self.role, self.state) {
             (Role::Client, State::Up) => self.handle_as_client(packet),
@@ -157,16 +166,32 @@ impl Session {
     fn handle_connack<'a>(&mut self, packet: Packet<'a>, limits: &Limits) -> Result<Meaning<'a>, Violation> {
         let Packet::Connack(connack) = packet else {
             return Err(match self.version {
-                Version::V5 => violation(ReasonCode::ProtocolError, "v5 [MQTT-3.2.0-1]", "the first packet was not CONNACK"),
-                Version::V311 => violation(ReasonCode::ProtocolError, "v3.1.1 [MQTT-3.2.0-1]", "the first packet was not CONNACK"),
+                Version::V5 => violation(
+                    ReasonCode::ProtocolError,
+                    "v5 [MQTT-3.2.0-1]",
+                    "the first packet was not CONNACK",
+                ),
+                Version::V311 => violation(
+                    ReasonCode::ProtocolError,
+                    "v3.1.1 [MQTT-3.2.0-1]",
+                    "the first packet was not CONNACK",
+                ),
             });
         };
         if connack.code == 0 {
             // Clean Start was set, so there is no session that could be present.
             if connack.session_present {
                 return Err(match self.version {
-                    Version::V5 => violation(ReasonCode::ProtocolError, "v5 [MQTT-3.2.2-4]", "session present without a session"),
-                    Version::V311 => violation(ReasonCode::ProtocolError, "v3.1.1 [MQTT-3.2.2-1]", "session present after a clean session"),
+                    Version::V5 => violation(
+                        ReasonCode::ProtocolError,
+                        "v5 [MQTT-3.2.2-4]",
+                        "session present without a session",
+                    ),
+                    Version::V311 => violation(
+                        ReasonCode::ProtocolError,
+                        "v3.1.1 [MQTT-3.2.2-1]",
+                        "session present after a clean session",
+                    ),
                 });
             }
             self.state = State::Up;
@@ -184,7 +209,11 @@ impl Session {
 
     fn handle_connect<'a>(&mut self, packet: Packet<'a>, limits: &Limits) -> Result<Meaning<'a>, Violation> {
         let Packet::Connect(connect) = packet else {
-            return Err(violation(ReasonCode::ProtocolError, "v5 [MQTT-3.1.0-1]", "the first packet was not CONNECT"));
+            return Err(violation(
+                ReasonCode::ProtocolError,
+                "v5 [MQTT-3.1.0-1]",
+                "the first packet was not CONNECT",
+            ));
         };
         self.state = State::Deciding;
         self.version = connect.version;
@@ -194,7 +223,10 @@ impl Session {
 
     /// The bounds that a CONNECT or CONNACK announces.
     fn learn(&mut self, properties: &Properties<'_>, limits: &Limits) {
-        self.window = properties.receive_maximum().unwrap_or(u16::MAX).min(limits.in_flight_max);
+        self.window = properties
+            .receive_maximum()
+            .unwrap_or(u16::MAX)
+            .min(limits.in_flight_max);
         self.packet_len_max = properties.maximum_packet_size().unwrap_or(u32::MAX);
     }
 
@@ -210,10 +242,12 @@ impl Session {
                 Some(_) => Meaning::Subscribed(suback),
                 None => Meaning::Nothing,
             },
-            Packet::Unsuback(unsuback) => match self.in_flight.remove(unsuback.packet_id, Kind::Unsubscribe) {
-                Some(_) => Meaning::Unsubscribed(unsuback),
-                None => Meaning::Nothing,
-            },
+            Packet::Unsuback(unsuback) => {
+                match self.in_flight.remove(unsuback.packet_id, Kind::Unsubscribe) {
+                    Some(_) => Meaning::Unsubscribed(unsuback),
+                    None => Meaning::Nothing,
+                }
+            }
             Packet::Pingresp => {
                 self.ping_sent = None;
                 Meaning::Nothing
@@ -237,10 +271,18 @@ impl Session {
         match packet {
             Packet::Publish(publish) => {
                 if publish.qos == QoS::ExactlyOnce {
-                    return Err(violation(ReasonCode::QoSNotSupported, "v5 [MQTT-3.2.2-11]", "PUBLISH at QoS 2, above the maximum of 1"));
+                    return Err(violation(
+                        ReasonCode::QoSNotSupported,
+                        "v5 [MQTT-3.2.2-11]",
+                        "PUBLISH at QoS 2, above the maximum of 1",
+                    ));
                 }
                 if publish.properties.topic_alias().is_some() {
-                    return Err(violation(ReasonCode::TopicAliasInvalid, "v5 [MQTT-3.3.2-9]", "a Topic Alias although the maximum is 0"));
+                    return Err(violation(
+                        ReasonCode::TopicAliasInvalid,
+                        "v5 [MQTT-3.3.2-9]",
+                        "a Topic Alias although the maximum is 0",
+                    ));
                 }
                 Ok(Meaning::Message(publish))
             }
@@ -255,10 +297,16 @@ impl Session {
                 }),
                 None => Meaning::Nothing,
             }),
-            Packet::Connect(_) if self.role == Role::Server => {
-                Err(violation(ReasonCode::ProtocolError, "v5 [MQTT-3.1.0-2]", "a second CONNECT"))
-            }
-            _ => Err(violation(ReasonCode::ProtocolError, "v5 section 4.13.1", "a packet that must not be sent in this direction or state")),
+            Packet::Connect(_) if self.role == Role::Server => Err(violation(
+                ReasonCode::ProtocolError,
+                "v5 [MQTT-3.1.0-2]",
+                "a second CONNECT",
+            )),
+            _ => Err(violation(
+                ReasonCode::ProtocolError,
+                "v5 section 4.13.1",
+                "a packet that must not be sent in this direction or state",
+            )),
         }
     }
 
@@ -266,7 +314,10 @@ impl Session {
     ///
     /// # Errors
     /// Whatever forbids it now; nothing has changed then.
-    pub(crate) fn prepare_publish<'a>(&self, publish: &crate::Publish<'a>) -> Result<Publish<'a>, PublishError> {
+    pub(crate) fn prepare_publish<'a>(
+        &self,
+        publish: &crate::Publish<'a>,
+    ) -> Result<Publish<'a>, PublishError> {
         if !self.is_up() {
             return Err(PublishError::Offline);
         }
@@ -283,7 +334,11 @@ impl Session {
             retain: publish.retain,
             topic: publish.topic,
             packet_id: acknowledged.then_some(PacketId::MIN),
-            properties: if self.version == Version::V5 { publish.properties } else { Properties::EMPTY },
+            properties: if self.version == Version::V5 {
+                publish.properties
+            } else {
+                Properties::EMPTY
+            },
             payload: publish.payload,
         })
     }
@@ -350,7 +405,10 @@ impl Session {
 
     fn acks_late_at(&self, limits: &Limits) -> Option<Instant> {
         let oldest = self.in_flight.oldest_publish()?;
-        let told = self.acks_late_told.filter(|told| *told > oldest).unwrap_or(oldest);
+        let told = self
+            .acks_late_told
+            .filter(|told| *told > oldest)
+            .unwrap_or(oldest);
         Some(told + limits.ack_timeout)
     }
 
@@ -369,7 +427,9 @@ impl Session {
         if self.acks_late_at(limits).is_some_and(|at| at <= now) {
             self.acks_late_told = Some(now);
             let oldest = self.in_flight.oldest_publish()?;
-            return Some(Expired::AcksLate { oldest: now.saturating_duration_since(oldest) });
+            return Some(Expired::AcksLate {
+                oldest: now.saturating_duration_since(oldest),
+            });
         }
         None
     }

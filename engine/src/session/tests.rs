@@ -5,12 +5,20 @@ use super::*;
 fn up(now: Instant, keep_alive_secs: u16) -> Session {
     let mut session = Session::client(Version::V5, keep_alive_secs, now);
     let connack = Packet::Connack(Connack::accepted(false));
-    assert!(matches!(session.handle(now, connack, &Limits::default()), Ok(Meaning::Connack(_))));
+    assert!(matches!(
+        session.handle(now, connack, &Limits::default()),
+        Ok(Meaning::Connack(_))
+    ));
     session
 }
 
 fn entry(now: Instant) -> Entry {
-    Entry { kind: Kind::Publish, token: 7, intended: now, sent: now }
+    Entry {
+        kind: Kind::Publish,
+        token: 7,
+        intended: now,
+        sent: now,
+    }
 }
 
 fn publish<'a>(qos: QoS) -> crate::Publish<'a> {
@@ -20,7 +28,10 @@ fn publish<'a>(qos: QoS) -> crate::Publish<'a> {
 #[test]
 fn nothing_is_published_before_the_connack() {
     let session = Session::client(Version::V5, 60, Instant::now());
-    assert_eq!(session.prepare_publish(&publish(QoS::AtMostOnce)).unwrap_err(), PublishError::Offline);
+    assert_eq!(
+        session.prepare_publish(&publish(QoS::AtMostOnce)).unwrap_err(),
+        PublishError::Offline
+    );
 }
 
 #[test]
@@ -28,8 +39,13 @@ fn the_first_packet_must_be_connack() {
     // v5 [MQTT-3.2.0-1].
     let now = Instant::now();
     let mut session = Session::client(Version::V5, 60, now);
-    let violation = session.handle(now, Packet::Pingresp, &Limits::default()).unwrap_err();
-    assert_eq!((violation.reason, violation.clause), (ReasonCode::ProtocolError, "v5 [MQTT-3.2.0-1]"));
+    let violation = session
+        .handle(now, Packet::Pingresp, &Limits::default())
+        .unwrap_err();
+    assert_eq!(
+        (violation.reason, violation.clause),
+        (ReasonCode::ProtocolError, "v5 [MQTT-3.2.0-1]")
+    );
 }
 
 #[test]
@@ -38,7 +54,13 @@ fn a_session_that_nobody_asked_for_is_refused() {
     let now = Instant::now();
     let mut session = Session::client(Version::V5, 60, now);
     let connack = Packet::Connack(Connack::accepted(true));
-    assert_eq!(session.handle(now, connack, &Limits::default()).unwrap_err().clause, "v5 [MQTT-3.2.2-4]");
+    assert_eq!(
+        session
+            .handle(now, connack, &Limits::default())
+            .unwrap_err()
+            .clause,
+        "v5 [MQTT-3.2.2-4]"
+    );
     assert!(!session.is_up());
 }
 
@@ -50,12 +72,23 @@ fn the_window_is_the_smaller_of_receive_maximum_and_ours() {
         session.prepare_publish(&publish(QoS::AtLeastOnce)).unwrap();
         session.begin(entry(now)).unwrap();
     }
-    assert_eq!(session.prepare_publish(&publish(QoS::AtLeastOnce)).unwrap_err(), PublishError::Full);
+    assert_eq!(
+        session.prepare_publish(&publish(QoS::AtLeastOnce)).unwrap_err(),
+        PublishError::Full
+    );
     session.prepare_publish(&publish(QoS::AtMostOnce)).unwrap();
     let puback = Packet::Puback(Puback::new(PacketId::MIN));
-    let Ok(Meaning::Acked(ack)) = session.handle(now, puback, &Limits::default()) else { panic!("not acked") };
+    let Ok(Meaning::Acked(ack)) = session.handle(now, puback, &Limits::default()) else {
+        panic!("not acked")
+    };
     assert_eq!(ack.token, 7);
-    assert!(matches!(session.handle(now, puback, &Limits::default()), Ok(Meaning::Nothing)), "acked twice");
+    assert!(
+        matches!(
+            session.handle(now, puback, &Limits::default()),
+            Ok(Meaning::Nothing)
+        ),
+        "acked twice"
+    );
     session.prepare_publish(&publish(QoS::AtLeastOnce)).unwrap();
 }
 
@@ -63,9 +96,18 @@ fn the_window_is_the_smaller_of_receive_maximum_and_ours() {
 fn qos_2_is_not_sent_and_not_taken() {
     let now = Instant::now();
     let mut session = up(now, 60);
-    assert_eq!(session.prepare_publish(&publish(QoS::ExactlyOnce)).unwrap_err(), PublishError::Refused);
-    let packet = Publish { qos: QoS::ExactlyOnce, packet_id: Some(PacketId::MIN), ..Publish::new(TopicName::new("a").unwrap(), b"") };
-    let violation = session.handle(now, Packet::Publish(packet), &Limits::default()).unwrap_err();
+    assert_eq!(
+        session.prepare_publish(&publish(QoS::ExactlyOnce)).unwrap_err(),
+        PublishError::Refused
+    );
+    let packet = Publish {
+        qos: QoS::ExactlyOnce,
+        packet_id: Some(PacketId::MIN),
+        ..Publish::new(TopicName::new("a").unwrap(), b"")
+    };
+    let violation = session
+        .handle(now, Packet::Publish(packet), &Limits::default())
+        .unwrap_err();
     assert_eq!(violation.reason, ReasonCode::QoSNotSupported);
 }
 
@@ -77,17 +119,32 @@ fn a_ping_goes_out_only_after_silence_and_its_answer_is_awaited() {
     let mut session = up(start, 10);
     assert_eq!(session.deadline(&limits), Some(start + secs(10)));
     session.sent(start + secs(7));
-    assert_eq!(session.handle_timeout(start + secs(10), &limits), None, "traffic re-arms");
-    assert_eq!(session.handle_timeout(start + secs(17), &limits), Some(Expired::SendPing));
+    assert_eq!(
+        session.handle_timeout(start + secs(10), &limits),
+        None,
+        "traffic re-arms"
+    );
+    assert_eq!(
+        session.handle_timeout(start + secs(17), &limits),
+        Some(Expired::SendPing)
+    );
     session.ping_sent(start + secs(17));
     assert_eq!(session.handle_timeout(start + secs(26), &limits), None);
     // Anything that is received shows that the peer lives.
     let message = Packet::Publish(Publish::new(TopicName::new("a").unwrap(), b""));
     session.handle(start + secs(26), message, &limits).unwrap();
     assert_eq!(session.handle_timeout(start + secs(27), &limits), None);
-    assert_eq!(session.handle_timeout(start + secs(36), &limits), Some(Expired::PeerSilent));
-    session.handle(start + secs(36), Packet::Pingresp, &limits).unwrap();
-    assert_eq!(session.handle_timeout(start + secs(36), &limits), Some(Expired::SendPing));
+    assert_eq!(
+        session.handle_timeout(start + secs(36), &limits),
+        Some(Expired::PeerSilent)
+    );
+    session
+        .handle(start + secs(36), Packet::Pingresp, &limits)
+        .unwrap();
+    assert_eq!(
+        session.handle_timeout(start + secs(36), &limits),
+        Some(Expired::SendPing)
+    );
 }
 
 #[test]
@@ -106,14 +163,28 @@ fn a_server_closes_after_one_and_a_half_keep_alives_of_silence() {
         password: None,
         properties: Properties::EMPTY,
     };
-    assert!(matches!(session.handle(start, Packet::Connect(connect), &limits), Ok(Meaning::Connect(_))));
-    assert_eq!((session.state(), session.version()), (State::Deciding, Version::V311));
+    assert!(matches!(
+        session.handle(start, Packet::Connect(connect), &limits),
+        Ok(Meaning::Connect(_))
+    ));
+    assert_eq!(
+        (session.state(), session.version()),
+        (State::Deciding, Version::V311)
+    );
     session.accepted(10);
     assert_eq!(session.deadline(&limits), Some(start + Duration::from_secs(15)));
-    assert_eq!(session.handle_timeout(start + Duration::from_millis(14_999), &limits), None);
-    assert_eq!(session.handle_timeout(start + Duration::from_secs(15), &limits), Some(Expired::PeerSilent));
+    assert_eq!(
+        session.handle_timeout(start + Duration::from_millis(14_999), &limits),
+        None
+    );
+    assert_eq!(
+        session.handle_timeout(start + Duration::from_secs(15), &limits),
+        Some(Expired::PeerSilent)
+    );
     // v5 [MQTT-3.1.0-2].
-    let violation = session.handle(start, Packet::Connect(connect), &limits).unwrap_err();
+    let violation = session
+        .handle(start, Packet::Connect(connect), &limits)
+        .unwrap_err();
     assert_eq!(violation.clause, "v5 [MQTT-3.1.0-2]");
 }
 
@@ -126,7 +197,10 @@ fn a_late_acknowledgement_is_told_once_per_period() {
     assert_eq!(session.deadline(&limits), None);
     session.begin(entry(start)).unwrap();
     assert_eq!(session.deadline(&limits), Some(start + secs(10)));
-    assert_eq!(session.handle_timeout(start + secs(10), &limits), Some(Expired::AcksLate { oldest: secs(10) }));
+    assert_eq!(
+        session.handle_timeout(start + secs(10), &limits),
+        Some(Expired::AcksLate { oldest: secs(10) })
+    );
     assert_eq!(session.handle_timeout(start + secs(10), &limits), None);
     assert_eq!(session.deadline(&limits), Some(start + secs(20)));
     assert_eq!(session.pop_dropped().unwrap().token, 7);
@@ -142,5 +216,8 @@ fn packets_in_the_wrong_direction_are_violations() {
     }
     let mut session = up(now, 0);
     let disconnect = Packet::Disconnect(Disconnect::new(ReasonCode::SessionTakenOver));
-    assert!(matches!(session.handle(now, disconnect, &limits), Ok(Meaning::Disconnect(_))));
+    assert!(matches!(
+        session.handle(now, disconnect, &limits),
+        Ok(Meaning::Disconnect(_))
+    ));
 }

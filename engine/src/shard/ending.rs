@@ -22,7 +22,9 @@ const TAKEOVERS_MAX: u32 = 3;
 impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// Carries out a close verb.
     pub(super) fn carry_out_close(&mut self, key: Key, wish: CloseWish) {
-        let Some((link, mut tools)) = self.core.connection(key) else { return };
+        let Some((link, mut tools)) = self.core.connection(key) else {
+            return;
+        };
         let mut cause = Cause::new(Slug::CLOSED_BY_US, "the application closed the link");
         match link.phase {
             Phase::Idle | Phase::Queued | Phase::Backoff(_) => return self.remove_if_wished(key),
@@ -37,7 +39,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 if reason.is_none() && link.is_client() && link.phase == Phase::Up {
                     let disconnect = Disconnect::new(ReasonCode::NORMAL_DISCONNECTION);
                     // Without room for it the peer sees the end of the stream instead.
-                    let _ = link.connection.send_packet(&Packet::Disconnect(disconnect), &mut tools);
+                    let _ = link
+                        .connection
+                        .send_packet(&Packet::Disconnect(disconnect), &mut tools);
                 }
                 cause.reason = reason;
                 cause.told = true;
@@ -52,7 +56,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let now = self.core.now;
         let linger_until = now + self.core.limits.linger_timeout;
         let draining = self.core.draining;
-        let Some((link, mut tools)) = self.core.connection(key) else { return };
+        let Some((link, mut tools)) = self.core.connection(key) else {
+            return;
+        };
         let phase = link.phase;
         if !(phase.is_opening() || phase == Phase::Up) {
             return;
@@ -67,13 +73,23 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         if let Some(parked) = link.connection.parked.take() {
             parked.release(tools.pool);
         }
-        let retry_in = retry(link, &mut cause, known_up.then_some(connected_for), draining, tools.random);
+        let retry_in = retry(
+            link,
+            &mut cause,
+            known_up.then_some(connected_for),
+            draining,
+            tools.random,
+        );
         link.retry_at = retry_in.map(|wait| now + wait);
         let failure = (!known_up).then(|| failure(link, &cause, phase, retry_in, now));
         link.opening = None;
         let is_client = link.is_client();
         match (phase, is_client) {
-            (Phase::Up, _) => self.core.counters.links_up.set(self.core.counters.links_up.read().saturating_sub(1)),
+            (Phase::Up, _) => self
+                .core
+                .counters
+                .links_up
+                .set(self.core.counters.links_up.read().saturating_sub(1)),
             (_, true) => self.core.dialling -= 1,
             (_, false) => self.core.accepting -= 1,
         }
@@ -107,16 +123,34 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// Every publish that was accepted ends exactly once.
     fn drop_in_flight(&mut self, key: Key, cause: &Cause) {
-        let why = if cause.slug == Slug::CLOSED_BY_US { DropReason::Closed } else { DropReason::ConnectionLost };
-        while let Some(entry) = self.core.links.at_mut(key).and_then(|link| link.connection.session.pop_dropped()) {
-            self.deliver(key, Event::Dropped(Dropped { token: entry.token, intended: entry.intended, why }));
+        let why = if cause.slug == Slug::CLOSED_BY_US {
+            DropReason::Closed
+        } else {
+            DropReason::ConnectionLost
+        };
+        while let Some(entry) = self
+            .core
+            .links
+            .at_mut(key)
+            .and_then(|link| link.connection.session.pop_dropped())
+        {
+            self.deliver(
+                key,
+                Event::Dropped(Dropped {
+                    token: entry.token,
+                    intended: entry.intended,
+                    why,
+                }),
+            );
         }
     }
 
     /// Nothing is queued any more: the last bytes of TLS, then the end of our direction.
     pub(super) fn finish_flushing(&mut self, key: Key) {
         let linger_until = self.core.now + self.core.limits.linger_timeout;
-        let Some((link, mut tools)) = self.core.connection(key) else { return };
+        let Some((link, mut tools)) = self.core.connection(key) else {
+            return;
+        };
         if !link.connection.is_flushed() {
             return;
         }
@@ -136,7 +170,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     pub(super) fn after_close(&mut self, key: Key) {
         let now = self.core.now;
         let fresh = Connection::new(Session::server(now), self.core.limits.output_bytes_max);
-        let Some(link) = self.core.links.at_mut(key) else { return };
+        let Some(link) = self.core.links.at_mut(key) else {
+            return;
+        };
         std::mem::replace(&mut link.connection, fresh).release(&mut self.core.pool);
         link.reading = true;
         link.phase = match link.retry_at.take() {
@@ -168,7 +204,9 @@ fn say_goodbye(link: &mut Link, cause: &Cause, tools: &mut crate::connection::To
         && session.version() == Version::V5
     {
         // Without room for it the peer sees the end of the stream instead.
-        let _ = link.connection.send_packet(&Packet::Disconnect(Disconnect::new(reason)), tools);
+        let _ = link
+            .connection
+            .send_packet(&Packet::Disconnect(Disconnect::new(reason)), tools);
     }
 }
 
@@ -187,7 +225,9 @@ fn retry(
     client.takeovers = if taken_over { client.takeovers + 1 } else { 0 };
     if client.takeovers >= TAKEOVERS_MAX {
         cause.give_up = true;
-        cause.text.push_str("; it happened again and again right after CONNACK, so somebody else uses this client id");
+        cause.text.push_str(
+            "; it happened again and again right after CONNACK, so somebody else uses this client id",
+        );
     }
     if connected_for.is_some_and(|connected_for| connected_for >= LASTING) {
         client.failures = 0;
@@ -205,7 +245,9 @@ fn failure(link: &Link, cause: &Cause, phase: Phase, retry_in: Option<Duration>,
         slug: cause.slug,
         text: cause.text.clone(),
         address: opening.and_then(|opening| opening.peer),
-        elapsed: opening.map_or(Duration::ZERO, |opening| now.saturating_duration_since(opening.scheduled)),
+        elapsed: opening.map_or(Duration::ZERO, |opening| {
+            now.saturating_duration_since(opening.scheduled)
+        }),
         reason: cause.connack_code,
         retry_in,
     }

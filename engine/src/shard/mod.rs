@@ -75,7 +75,15 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         commands: Receiver<Command>,
         listeners: Vec<ListenerOptions>,
     ) -> Self {
-        Self { core, driver, handler, commands, listeners, stop: Stop::No, accept_again: None }
+        Self {
+            core,
+            driver,
+            handler,
+            commands,
+            listeners,
+            stop: Stop::No,
+            accept_again: None,
+        }
     }
 
     /// Runs until a shutdown is complete, and gives the handler back.
@@ -94,7 +102,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             while let Some(completion) = self.driver.next(&mut self.core) {
                 self.complete(completion);
             }
-            self.handler.on_turn(self.core.now, &mut Outbox::new(&mut self.core));
+            self.handler
+                .on_turn(self.core.now, &mut Outbox::new(&mut self.core));
             self.flush();
             self.regulate_accepting();
             self.report();
@@ -107,7 +116,16 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Stop::Draining(until) | Stop::Closing(until) => Some(until.min(self.core.now + DRAIN_CHECK)),
         };
         let commands = (!self.commands.is_empty()).then_some(self.core.now);
-        [self.core.timers.next(), self.next_dial(), drain, commands, self.accept_again].into_iter().flatten().min()
+        [
+            self.core.timers.next(),
+            self.next_dial(),
+            drain,
+            commands,
+            self.accept_again,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn complete(&mut self, completion: Completion<D::Incoming>) {
@@ -121,7 +139,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             }
             Completion::Closed { key, error } => self.closed(key, error.as_ref()),
             Completion::Connected { key, result } => self.connected(key, result),
-            Completion::Accepted { listener, peer, incoming } => self.accepted(listener, peer, incoming),
+            Completion::Accepted {
+                listener,
+                peer,
+                incoming,
+            } => self.accepted(listener, peer, incoming),
             Completion::AcceptFailed { listener, error } => {
                 log::warn!("listener {listener} cannot accept: {error}; trying again in {ACCEPT_REST:?}");
                 self.core.counters.accept_errors.add(1);
@@ -139,7 +161,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     fn take_commands(&mut self) {
         for _ in 0..COMMANDS_PER_PASS {
-            let Ok(command) = self.commands.try_recv() else { return };
+            let Ok(command) = self.commands.try_recv() else {
+                return;
+            };
             match command {
                 Command::Shutdown { drain } => self.begin_stop(drain),
                 command => {
@@ -153,7 +177,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     fn fire_timers(&mut self) {
         while let Some((at, id)) = self.core.timers.pop_due(self.core.now) {
-            let Some(link) = self.core.links.get_mut(id) else { continue };
+            let Some(link) = self.core.links.get_mut(id) else {
+                continue;
+            };
             if link.armed == Some(at) {
                 link.armed = None;
                 self.fire_schedule(id.slot);
@@ -163,13 +189,17 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
         let links = &self.core.links;
         self.core.timers.prune(links.len(), |id, at| {
-            links.at(id.slot).is_some_and(|link| link.id == id && link.armed == Some(at))
+            links
+                .at(id.slot)
+                .is_some_and(|link| link.id == id && link.armed == Some(at))
         });
     }
 
     fn fire_schedule(&mut self, key: Key) {
         let now = self.core.now;
-        let Some(link) = self.core.links.at_mut(key) else { return };
+        let Some(link) = self.core.links.at_mut(key) else {
+            return;
+        };
         if let Some(due) = link.schedule.as_mut().and_then(|schedule| schedule.take_due(now)) {
             self.deliver(key, Event::Due(due));
         }
@@ -177,7 +207,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     fn fire_phase(&mut self, key: Key) {
         let now = self.core.now;
-        let Some(link) = self.core.links.at_mut(key) else { return };
+        let Some(link) = self.core.links.at_mut(key) else {
+            return;
+        };
         match link.phase {
             Phase::Backoff(until) if until <= now => self.queue(key, until),
             Phase::Tcp | Phase::Tls | Phase::Mqtt => self.opening_timeout(key),
@@ -194,12 +226,16 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         loop {
             let now = self.core.now;
             let limits = self.core.limits.clone();
-            let Some((link, mut tools)) = self.core.connection(key) else { return };
+            let Some((link, mut tools)) = self.core.connection(key) else {
+                return;
+            };
             match link.connection.session.handle_timeout(now, &limits) {
                 None => return,
                 Some(Expired::SendPing) => {
                     // Without room for it there is output on its way, which says as much.
-                    let _ = link.connection.send_packet(&fleetwire_codec::Packet::Pingreq, &mut tools);
+                    let _ = link
+                        .connection
+                        .send_packet(&fleetwire_codec::Packet::Pingreq, &mut tools);
                     link.connection.session.ping_sent(now);
                     self.core.touch(key);
                 }
@@ -213,7 +249,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                     } else {
                         "no packet came within one and a half keep-alives"
                     };
-                    let cause = Cause::new(Slug::KEEP_ALIVE_TIMEOUT, text).with_reason(ReasonCode::KeepAliveTimeout);
+                    let cause =
+                        Cause::new(Slug::KEEP_ALIVE_TIMEOUT, text).with_reason(ReasonCode::KeepAliveTimeout);
                     return self.end(key, cause, How::Flush);
                 }
             }
@@ -223,7 +260,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// Carries out what handlers and packets have asked of connections, until nothing is left to do.
     fn flush(&mut self) {
         while let Some(key) = self.core.dirty.pop() {
-            let Some(link) = self.core.links.at_mut(key) else { continue };
+            let Some(link) = self.core.links.at_mut(key) else {
+                continue;
+            };
             link.dirty = false;
             if let Some(wish) = link.wishes.close.take() {
                 self.carry_out_close(key, wish);
@@ -236,7 +275,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// Hands output to the driver, one block at a time.
     fn pump(&mut self, key: Key) {
-        let Some((link, mut tools)) = self.core.connection(key) else { return };
+        let Some((link, mut tools)) = self.core.connection(key) else {
+            return;
+        };
         if !link.phase.has_socket() || link.phase == Phase::Tcp {
             return;
         }
@@ -260,7 +301,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// Tells the driver whether to read, and takes up what was parked whole meanwhile.
     fn sync_reading(&mut self, key: Key) {
-        let Some(link) = self.core.links.at_mut(key) else { return };
+        let Some(link) = self.core.links.at_mut(key) else {
+            return;
+        };
         let wanted = link.wants_reading();
         if !link.phase.has_socket() || link.reading == wanted {
             return;
@@ -280,7 +323,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         self.stop = Stop::Draining(self.core.now + drain);
         self.driver.close_listeners();
         for id in self.core.links.ids() {
-            let Some(link) = self.core.links.get_mut(id) else { continue };
+            let Some(link) = self.core.links.get_mut(id) else {
+                continue;
+            };
             link.schedule = None;
             if link.phase != Phase::Up {
                 self.core.wish_close(id, CloseWish::Orderly(None), true);
@@ -303,7 +348,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                         let server = self.core.links.get_mut(id).is_some_and(|link| !link.is_client());
                         if server {
                             let reason = ReasonCode::ServerShuttingDown;
-                            Outbox::new(&mut self.core).disconnect(id, reason, fleetwire_codec::Properties::EMPTY);
+                            Outbox::new(&mut self.core).disconnect(
+                                id,
+                                reason,
+                                fleetwire_codec::Properties::EMPTY,
+                            );
                         }
                         self.core.wish_close(id, CloseWish::Orderly(None), true);
                     }
@@ -330,7 +379,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
         let core = &self.core;
         let room = core.accepting < core.limits.handshakes_max && core.links.len() < core.limits.links_max;
-        self.driver.set_accepting(room && !core.draining && self.accept_again.is_none());
+        self.driver
+            .set_accepting(room && !core.draining && self.accept_again.is_none());
     }
 
     fn report(&self) {
@@ -338,7 +388,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let pool = core.pool.stats();
         let counters = &core.counters;
         counters.links.set(core.links.len() as u64);
-        counters.bytes_copied.set(pool.bytes_copied() + core.scratch.bytes_copied());
+        counters
+            .bytes_copied
+            .set(pool.bytes_copied() + core.scratch.bytes_copied());
         counters.buffer_bytes.set(pool.bytes_in_use);
         counters.buffer_bytes_max.set(pool.bytes_in_use_max);
         counters.parked_bytes.set(pool.bytes_parked);

@@ -18,7 +18,9 @@ use crate::{Accepted, Event, Handler, Slug, TlsInfo};
 impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// Puts a link at the end of those that wait to dial.
     pub(super) fn queue(&mut self, key: Key, since: Instant) {
-        let Some(link) = self.core.links.at_mut(key) else { return };
+        let Some(link) = self.core.links.at_mut(key) else {
+            return;
+        };
         let Some(client) = &mut link.client else { return };
         client.queued_at = since;
         link.phase = Phase::Queued;
@@ -44,8 +46,15 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// Dials whoever's turn it is.
     pub(super) fn dial(&mut self) {
         while let Some(slot) = self.next_dial().filter(|slot| *slot <= self.core.now) {
-            let Some(id) = self.core.dialer.queue.front().copied() else { return };
-            if self.core.links.get_mut(id).is_some_and(|link| link.phase == Phase::Queued) {
+            let Some(id) = self.core.dialer.queue.front().copied() else {
+                return;
+            };
+            if self
+                .core
+                .links
+                .get_mut(id)
+                .is_some_and(|link| link.phase == Phase::Queued)
+            {
                 self.core.dialer.take(slot);
                 self.attempt(id.slot, slot);
             } else {
@@ -56,7 +65,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     fn attempt(&mut self, key: Key, scheduled: Instant) {
         let now = self.core.now;
-        let Some(link) = self.core.links.at_mut(key) else { return };
+        let Some(link) = self.core.links.at_mut(key) else {
+            return;
+        };
         let Some(client) = &link.client else { return };
         let timeout = client.plan.inner().connect_timeout;
         link.epoch += 1;
@@ -99,10 +110,19 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 form
             }
         };
-        let refused = |why: &dyn std::fmt::Display| Cause::new(Slug::DIAL_REFUSED, format!("no CONNECT can be made of it: {why}"));
+        let refused = |why: &dyn std::fmt::Display| {
+            Cause::new(Slug::DIAL_REFUSED, format!("no CONNECT can be made of it: {why}"))
+        };
         let connect = form.connect();
-        let mut bytes = vec![0; connect.encoded_len(form.version).map_err(|error| refused(&error))?];
-        connect.encode(form.version, &mut bytes).map_err(|error| refused(&error))?;
+        let mut bytes = vec![
+            0;
+            connect
+                .encoded_len(form.version)
+                .map_err(|error| refused(&error))?
+        ];
+        connect
+            .encode(form.version, &mut bytes)
+            .map_err(|error| refused(&error))?;
         let tls = match plan.inner().way.tls_parts() {
             None => None,
             Some((config, name)) => {
@@ -126,8 +146,12 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     fn connect_next(&mut self, key: Key, mut cause: Cause) {
         let now = self.core.now;
         loop {
-            let Some(link) = self.core.links.at_mut(key) else { return };
-            let (Some(client), Some(opening)) = (&link.client, &mut link.opening) else { return };
+            let Some(link) = self.core.links.at_mut(key) else {
+                return;
+            };
+            let (Some(client), Some(opening)) = (&link.client, &mut link.opening) else {
+                return;
+            };
             let addresses = client.plan.inner().way.addresses();
             let Some(address) = addresses.get(opening.address_next).copied() else {
                 return self.end(key, cause, How::Now);
@@ -145,7 +169,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     pub(super) fn connected(&mut self, key: Key, result: io::Result<()>) {
-        let Some((link, mut tools)) = self.core.connection(key) else { return };
+        let Some((link, mut tools)) = self.core.connection(key) else {
+            return;
+        };
         if link.phase != Phase::Tcp {
             return;
         }
@@ -154,7 +180,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             self.driver.close(key, false);
             return self.connect_next(key, cause);
         }
-        let Some(tls) = &mut link.connection.tls else { return self.begin_mqtt(key) };
+        let Some(tls) = &mut link.connection.tls else {
+            return self.begin_mqtt(key);
+        };
         link.phase = Phase::Tls;
         let started = tls.start(tools.flight);
         let sent = link.connection.send_flight(&mut tools);
@@ -171,7 +199,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// The client's transport is there: CONNECT goes out.
     fn begin_mqtt(&mut self, key: Key) {
-        let Some((link, mut tools)) = self.core.connection(key) else { return };
+        let Some((link, mut tools)) = self.core.connection(key) else {
+            return;
+        };
         let Some(opening) = &mut link.opening else { return };
         link.phase = Phase::Mqtt;
         opening.connect_sent = Some(tools.now);
@@ -187,7 +217,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     pub(super) fn accepted(&mut self, listener: usize, peer: SocketAddr, incoming: D::Incoming) {
         let now = self.core.now;
-        let Some(options) = self.listeners.get(listener) else { return };
+        let Some(options) = self.listeners.get(listener) else {
+            return;
+        };
         let Some(id) = self.core.ids.reserve() else { return };
         let mut link = self.core.new_link(id, options.token, Phase::Mqtt, None);
         if let Some(config) = &options.tls {
@@ -227,9 +259,16 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// The TLS handshake of a connection is over.
     pub(super) fn established(&mut self, key: Key) {
-        let Some(link) = self.core.links.at_mut(key) else { return };
+        let Some(link) = self.core.links.at_mut(key) else {
+            return;
+        };
         link.connection.switch_to_records();
-        let info = link.connection.tls.as_ref().and_then(|tls| tls.info()).map(|info| TlsInfo::of(&info));
+        let info = link
+            .connection
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.info())
+            .map(|info| TlsInfo::of(&info));
         if let Some(opening) = &mut link.opening {
             opening.tls = info;
         }
@@ -242,12 +281,23 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     fn tell_accepted(&mut self, key: Key) {
-        let Some(link) = self.core.links.at_mut(key) else { return };
+        let Some(link) = self.core.links.at_mut(key) else {
+            return;
+        };
         let listener = link.listener as usize;
-        let Some(mut opening) = link.opening.take() else { return };
+        let Some(mut opening) = link.opening.take() else {
+            return;
+        };
         opening.accepted = true;
         if let Some(peer) = opening.peer {
-            self.deliver(key, Event::Accepted(Accepted { peer, tls: opening.tls.as_ref(), listener }));
+            self.deliver(
+                key,
+                Event::Accepted(Accepted {
+                    peer,
+                    tls: opening.tls.as_ref(),
+                    listener,
+                }),
+            );
         }
         // The CONNACK needs none of what was told.
         opening.tls = None;
@@ -259,7 +309,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// A connection that is being opened has come to a deadline.
     pub(super) fn opening_timeout(&mut self, key: Key) {
         let now = self.core.now;
-        let Some(link) = self.core.links.at(key) else { return };
+        let Some(link) = self.core.links.at(key) else {
+            return;
+        };
         let Some(opening) = &link.opening else { return };
         let whole = opening.deadline <= now;
         let elapsed = now.saturating_duration_since(opening.scheduled).as_secs_f64();
@@ -275,7 +327,12 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 self.connect_next(key, cause);
             }
             Phase::Tls if whole => {
-                let stage = link.connection.tls.as_ref().map(|tls| format!("{:?}", tls.stage())).unwrap_or_default();
+                let stage = link
+                    .connection
+                    .tls
+                    .as_ref()
+                    .map(|tls| format!("{:?}", tls.stage()))
+                    .unwrap_or_default();
                 let text = format!("the TLS handshake did not end in {elapsed:.1} s (state {stage})");
                 self.end(key, Cause::new(Slug::TLS_TIMEOUT, text), How::Now);
             }

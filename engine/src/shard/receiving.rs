@@ -4,9 +4,7 @@ use std::io;
 
 use fleetwire_codec::buffer::{Block, RecvBuf};
 use fleetwire_codec::frame::{self, Split};
-use fleetwire_codec::{
-    Connack, DecodeError, Disconnect, Packet, PacketId, Puback, QoS, ReasonCode, Version,
-};
+use fleetwire_codec::{Connack, DecodeError, Disconnect, Packet, PacketId, Puback, QoS, ReasonCode, Version};
 
 use super::{How, ShardLoop};
 use crate::connection::{OpenFailure, Step};
@@ -26,7 +24,11 @@ pub(super) enum From {
 impl<H: Handler, D: Driver> ShardLoop<H, D> {
     pub(super) fn received(&mut self, key: Key, len: usize) {
         self.core.counters.bytes_in.add(len as u64);
-        let parked = self.core.links.at_mut(key).and_then(|link| link.connection.parked.take());
+        let parked = self
+            .core
+            .links
+            .at_mut(key)
+            .and_then(|link| link.connection.parked.take());
         let (buffer, from) = match parked {
             Some(parked) => (Some(*parked), From::Parked),
             None => (self.core.hot.take(), From::Hot),
@@ -49,7 +51,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 self.core.touch(key);
             }
             Err(cause) => {
-                let how = if cause.slug == Slug::TCP_RESET { How::Now } else { How::Flush };
+                let how = if cause.slug == Slug::TCP_RESET {
+                    How::Now
+                } else {
+                    How::Flush
+                };
                 self.end(key, cause, how);
             }
         }
@@ -57,7 +63,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     fn open(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Cause> {
         loop {
-            let Some((link, mut tools)) = self.core.connection(key) else { return Ok(()) };
+            let Some((link, mut tools)) = self.core.connection(key) else {
+                return Ok(());
+            };
             if !link.phase.has_socket() || matches!(link.phase, Phase::Flushing(_) | Phase::Lingering(_)) {
                 return Ok(());
             }
@@ -65,7 +73,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 Ok(Step::Done) => return Ok(()),
                 Ok(Step::Established) => self.established(key),
                 Ok(Step::CloseNotify) => return Err(closed_cause(link, None, tools.now)),
-                Err(OpenFailure::Tls(error)) => return Err(Cause::new(Slug::of(error.slug()), error.to_string())),
+                Err(OpenFailure::Tls(error)) => {
+                    return Err(Cause::new(Slug::of(error.slug()), error.to_string()));
+                }
                 Err(OpenFailure::Frame(error)) => return Err(self.malformed(key, error)),
                 Err(OpenFailure::Send(error)) => return Err(Cause::new(Slug::OVERLOADED, error.to_string())),
             }
@@ -75,7 +85,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     fn parse(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Cause> {
         let packet_len_max = self.core.limits.packet_len_max;
         loop {
-            let Some(link) = self.core.links.at(key) else { return Ok(()) };
+            let Some(link) = self.core.links.at(key) else {
+                return Ok(());
+            };
             if link.is_stopped() {
                 return Ok(());
             }
@@ -107,16 +119,25 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let mut link = self.core.links.at_mut(key).filter(|link| {
             link.phase.has_socket() && !matches!(link.phase, Phase::Flushing(_) | Phase::Lingering(_))
         });
-        let overloaded = |why| Cause::new(Slug::OVERLOADED, format!("no room to keep a partial packet: {why}"));
+        let overloaded = |why| {
+            Cause::new(
+                Slug::OVERLOADED,
+                format!("no room to keep a partial packet: {why}"),
+            )
+        };
         let parked = match (&mut link, from) {
             (None, From::Hot) => Ok(None),
             (None, From::Parked) => {
                 buffer.release(pool);
                 return Ok(());
             }
-            (Some(link), From::Hot) => buffer.park(pool, link.protection(), packet_len_max).map_err(overloaded),
+            (Some(link), From::Hot) => buffer
+                .park(pool, link.protection(), packet_len_max)
+                .map_err(overloaded),
             (Some(link), From::Parked) => {
-                let parked = buffer.repark(pool, link.protection(), packet_len_max).map_err(overloaded)?;
+                let parked = buffer
+                    .repark(pool, link.protection(), packet_len_max)
+                    .map_err(overloaded)?;
                 link.connection.parked = parked.map(Box::new);
                 return Ok(());
             }
@@ -134,8 +155,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     fn packet(&mut self, key: Key, packet: Packet<'_>, block: &Block) -> Result<(), Cause> {
         let now = self.core.now;
         self.core.counters.packets_in.add(1);
-        let Some((link, tools)) = self.core.connection(key) else { return Ok(()) };
-        let meaning = link.connection.session.handle(now, packet, tools.limits).map_err(violated)?;
+        let Some((link, tools)) = self.core.connection(key) else {
+            return Ok(());
+        };
+        let meaning = link
+            .connection
+            .session
+            .handle(now, packet, tools.limits)
+            .map_err(violated)?;
         match meaning {
             Meaning::Nothing => {}
             Meaning::Message(publish) => {
@@ -166,21 +193,30 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// Sends an answer that the protocol owes. A peer that does not read its answers is cut off, for they have
     /// nowhere to wait.
     fn answer(&mut self, key: Key, packet: &Packet<'_>) -> Result<(), Cause> {
-        let Some((link, mut tools)) = self.core.connection(key) else { return Ok(()) };
+        let Some((link, mut tools)) = self.core.connection(key) else {
+            return Ok(());
+        };
         if link.wishes.close.is_some() {
             return Ok(());
         }
         link.connection.send_packet(packet, &mut tools).map_err(|error| {
-            Cause::new(Slug::OVERLOADED, format!("the peer does not take its acknowledgements: {error}"))
-                .with_reason(ReasonCode::QuotaExceeded)
+            Cause::new(
+                Slug::OVERLOADED,
+                format!("the peer does not take its acknowledgements: {error}"),
+            )
+            .with_reason(ReasonCode::QuotaExceeded)
         })
     }
 
     fn connack(&mut self, key: Key, connack: &Connack<'_>) -> Result<(), Cause> {
-        let Some(link) = self.core.links.at_mut(key) else { return Ok(()) };
+        let Some(link) = self.core.links.at_mut(key) else {
+            return Ok(());
+        };
         let version = link.connection.session.version();
         if connack.is_accepted() {
-            let Some(opening) = link.opening.take() else { return Ok(()) };
+            let Some(opening) = link.opening.take() else {
+                return Ok(());
+            };
             self.core.mark_up(key);
             if let Some(peer) = opening.peer {
                 let event = Connected {
@@ -200,7 +236,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             ReasonCode::QuotaExceeded | ReasonCode::ConnectionRateExceeded => Slug::THROTTLED,
             _ => Slug::CONNACK_REFUSED,
         };
-        let said = connack.properties.reason_string().map(|text| format!(", \"{text}\"")).unwrap_or_default();
+        let said = connack
+            .properties
+            .reason_string()
+            .map(|text| format!(", \"{text}\""))
+            .unwrap_or_default();
         let text = match version {
             Version::V5 => format!("CONNACK {reason}{said}"),
             Version::V311 => format!("CONNACK return code {} ({reason})", connack.code),
@@ -220,7 +260,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     pub(super) fn closed(&mut self, key: Key, error: Option<&io::Error>) {
-        let Some(link) = self.core.links.at(key) else { return };
+        let Some(link) = self.core.links.at(key) else {
+            return;
+        };
         match link.phase {
             Phase::Flushing(_) | Phase::Lingering(_) => {
                 self.driver.close(key, false);
@@ -240,10 +282,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             return Cause::new(Slug::PROTOCOL_VIOLATION, error.to_string());
         };
         let version = link.connection.session.version();
-        if matches!(error, DecodeError::ProtocolLevel(_)) && link.connection.session.state() == State::AwaitConnect {
+        if matches!(error, DecodeError::ProtocolLevel(_))
+            && link.connection.session.state() == State::AwaitConnect
+        {
             let connack = Connack::refused(ReasonCode::UnsupportedProtocolVersion, Version::V311);
             // If it cannot be sent the close alone has to say it.
-            let _ = link.connection.send_packet_as(&Packet::Connack(connack), Version::V311, &mut tools);
+            let _ = link
+                .connection
+                .send_packet_as(&Packet::Connack(connack), Version::V311, &mut tools);
         }
         let text = format!("{error} ({})", error.clause(version));
         Cause::new(Slug::PROTOCOL_VIOLATION, text).with_reason(error.reason_code())
@@ -251,8 +297,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 }
 
 fn violated(violation: Violation) -> Cause {
-    Cause::new(Slug::PROTOCOL_VIOLATION, format!("{} ({})", violation.text, violation.clause))
-        .with_reason(violation.reason)
+    Cause::new(
+        Slug::PROTOCOL_VIOLATION,
+        format!("{} ({})", violation.text, violation.clause),
+    )
+    .with_reason(violation.reason)
 }
 
 fn goodbye(disconnect: &Disconnect<'_>) -> Cause {
@@ -261,10 +310,13 @@ fn goodbye(disconnect: &Disconnect<'_>) -> Cause {
         ReasonCode::SessionTakenOver => Slug::CLIENT_ID_TAKEN_OVER,
         _ => Slug::DISCONNECTED_BY_PEER,
     };
-    let said = disconnect.properties.reason_string().map(|text| format!(", \"{text}\"")).unwrap_or_default();
+    let said = disconnect
+        .properties
+        .reason_string()
+        .map(|text| format!(", \"{text}\""))
+        .unwrap_or_default();
     let mut cause = Cause::new(slug, format!("DISCONNECT {reason}{said}")).with_reason(reason);
     cause.clean = reason == ReasonCode::NORMAL_DISCONNECTION;
     cause.from_peer = true;
     cause
 }
-
