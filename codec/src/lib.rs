@@ -31,9 +31,16 @@
 //! # }
 //! ```
 // Network bytes reach all of this crate.
-#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)
+)]
 
-#[allow(clippy::indexing_slicing, clippy::expect_used, reason = "its cursors are asserted invariants")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "its cursors are asserted invariants"
+)]
 pub mod buffer;
 pub mod frame;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{DecodeError, PacketType, Version};
+use crate::{DecodeError, PacketType, QoS, Version};
 
 /// Builds the enum, its reading, names and places from one table in the order of v5 table 2-6.
 macro_rules! reason_codes {
@@ -98,6 +98,16 @@ impl ReasonCode {
     /// The name of 0x00 in SUBACK.
     pub const GRANTED_QOS_0: Self = Self::Success;
 
+    /// The code of a SUBACK that grants this QoS.
+    #[must_use]
+    pub const fn granted(qos: QoS) -> Self {
+        match qos {
+            QoS::AtMostOnce => Self::GRANTED_QOS_0,
+            QoS::AtLeastOnce => Self::GrantedQoS1,
+            QoS::ExactlyOnce => Self::GrantedQoS2,
+        }
+    }
+
     /// The value on the wire.
     #[must_use]
     pub const fn value(self) -> u8 {
@@ -191,6 +201,9 @@ mod tests {
         // v5 table 2-6 has 43 values.
         assert_eq!(known.count(), 43);
         assert_eq!(ReasonCode::new(0x03), None);
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            assert_eq!(ReasonCode::granted(qos).value(), qos.bits());
+        }
         assert_eq!(ReasonCode::NotAuthorized.to_string(), "0x87 Not authorized");
         assert!(ReasonCode::UnspecifiedError.is_error() && !ReasonCode::ReAuthenticate.is_error());
     }
