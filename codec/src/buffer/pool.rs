@@ -375,8 +375,17 @@ mod tests {
         assert!(pool.take(4096).is_none());
         drop((two, small));
         assert!(pool.take(8193).is_none());
-        // What lies in the way home is found and freed as well.
         assert!(pool.take(4096).is_some());
+    }
+
+    #[test]
+    fn what_lies_on_the_way_home_makes_room_too() {
+        let mut pool = Pool::new(PoolLimits {
+            bytes_max: LARGEST as u64 + 1,
+            ..PoolLimits::default()
+        });
+        drop(pool.take(512).unwrap());
+        assert!(pool.take(LARGEST + 1).is_some());
     }
 
     #[test]

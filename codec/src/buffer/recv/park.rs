@@ -53,11 +53,6 @@ impl RecvBuf {
         }
         let wanted_len = self.wanted_len(link, packet_len_max);
         let len = self.block.len();
-        if self.sealed == self.received {
-            // Nothing sealed follows the gap, so the gap is room.
-            self.sealed = self.plain;
-            self.received = self.plain;
-        }
         let must_move = self.block.is_retained() || wanted_len > len;
         // Twice what is wanted, so that no input makes it go back and forth between two sizes.
         let too_big = Pool::block_len(2 * wanted_len) <= len / SHRINK_SHARE;

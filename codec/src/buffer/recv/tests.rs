@@ -140,11 +140,13 @@ impl Shard {
     /// Passes until all is read; the frames.
     fn drain(&mut self, mut input: &[u8], read_max: usize) -> (Vec<Vec<u8>>, usize) {
         let (mut frames, mut passes) = (Vec::new(), 0);
+        let passes_max = 100 + 2 * input.len();
         while !input.is_empty() {
             self.pass(&mut input, read_max, usize::MAX, |frame, _| {
                 frames.push(frame.to_vec())
             });
             passes += 1;
+            assert!(passes < passes_max, "it comes to an end");
         }
         (frames, passes)
     }
@@ -384,6 +386,39 @@ fn parking_is_bounded() {
     assert_eq!(park(&mut pool).unwrap_err(), Overload::Memory);
     drop((one, rest));
     assert!(park(&mut pool).unwrap().is_some());
+}
+
+#[test]
+fn moving_to_a_bigger_block_counts_one_of_the_two() {
+    let mut pool = Pool::new(PoolLimits {
+        bytes_parked_max: 4096,
+        ..PoolLimits::default()
+    });
+    let mut hot = RecvBuf::new(pool.take(HOT_BLOCK_LEN).unwrap());
+    let announced = frame(3000, 1);
+    receive(&mut hot, &announced[..100]);
+    hot.expose();
+    let mut parked = hot.park(&mut pool, Link::Plain, PACKET_LEN_MAX).unwrap().unwrap();
+    assert_eq!(pool.stats().bytes_parked, 512);
+    receive(&mut parked, &announced[100..512]);
+    parked.expose();
+    let mut parked = parked
+        .repark(&mut pool, Link::Plain, PACKET_LEN_MAX)
+        .unwrap()
+        .unwrap();
+    assert_eq!(pool.stats().bytes_parked, 4096);
+    receive(&mut parked, &announced[512..]);
+    parked.expose();
+    assert_eq!(frames(&mut parked), [&announced[..]]);
+}
+
+#[test]
+fn under_tls_there_is_room_for_the_record_that_is_missing() {
+    let (mut pool, mut hot) = pool_and_hot();
+    receive(&mut hot, &record(&frame(1000, 1)[..400]));
+    open(&mut hot).unwrap();
+    let mut parked = hot.park(&mut pool, Link::Tls, PACKET_LEN_MAX).unwrap().unwrap();
+    assert!(parked.spare().len() >= record(&[0; 600]).len());
 }
 
 #[test]

@@ -293,6 +293,19 @@ fn a_record_that_is_sealed_already_overtakes_unsealed_plaintext() {
 }
 
 #[test]
+fn raw_bytes_do_not_overtake_raw_bytes() {
+    let mut pool = Pool::new(PoolLimits::default());
+    let mut output = SendBuf::new(Framing::PLAIN, BYTES_MAX);
+    output.append_raw(&mut pool, b"finished, ").unwrap();
+    output.set_framing(TLS);
+    write(&mut pool, &mut output, b"connect").unwrap();
+    output.append_raw(&mut pool, b"key update, ").unwrap();
+    let mut peer = Peer::default();
+    while peer.take(&mut pool, &mut output) {}
+    assert_eq!(peer.bytes, b"finished, key update, connect");
+}
+
+#[test]
 fn a_failed_seal_is_the_end() {
     let mut pool = Pool::new(PoolLimits::default());
     let mut output = SendBuf::new(TLS, BYTES_MAX);
