@@ -60,6 +60,8 @@ struct Socket {
     reading: bool,
     listed: bool,
     sending: Option<(Block, Range<usize>)>,
+    /// Why nothing more can be sent; told when all that can be read was read.
+    write_error: Option<io::Error>,
 }
 
 /// See the module.
@@ -164,6 +166,7 @@ impl MioDriver {
             reading: true,
             listed: false,
             sending: None,
+            write_error: None,
         };
         let index = key as usize;
         if self.sockets.len() <= index {
@@ -193,23 +196,38 @@ impl MioDriver {
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    if !std::mem::replace(&mut socket.ended, true) {
-                        self.done.push_back((
-                            key,
-                            socket.serial,
-                            Completion::Closed {
-                                key,
-                                error: Some(error),
-                            },
-                        ));
-                    }
-                    return;
-                }
+                Err(error) => return self.broken(key, error),
             }
         }
         self.done
             .push_back((key, socket.serial, Completion::Sent { key, block }));
+    }
+
+    /// A write failed. What the peer has said before, a reason perhaps, may still lie in the socket, so the reading
+    /// side tells the end, unless nobody reads.
+    fn broken(&mut self, key: Key, error: io::Error) {
+        let Some(Some(socket)) = self.sockets.get_mut(key as usize) else {
+            return;
+        };
+        if !socket.reading {
+            if !std::mem::replace(&mut socket.ended, true) {
+                self.done.push_back((
+                    key,
+                    socket.serial,
+                    Completion::Closed {
+                        key,
+                        error: Some(error),
+                    },
+                ));
+            }
+            return;
+        }
+        socket.write_error = Some(error);
+        socket.readable = true;
+        socket.read_closed = true;
+        if !std::mem::replace(&mut socket.listed, true) {
+            self.ready.push_back((key, socket.serial));
+        }
     }
 
     fn accept(&mut self) -> Option<Completion<TcpStream>> {
@@ -275,11 +293,7 @@ impl MioDriver {
         }
         loop {
             match socket.stream.read(target) {
-                Ok(0) => {
-                    socket.readable = false;
-                    socket.ended = true;
-                    return Some(Completion::Closed { key, error: None });
-                }
+                Ok(0) => return Some(end_of(socket, key, None)),
                 Ok(len) => {
                     socket.readable = len == wanted || socket.read_closed;
                     if socket.readable {
@@ -288,19 +302,12 @@ impl MioDriver {
                     }
                     return Some(Completion::Received { key, len });
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock && socket.write_error.is_none() => {
                     socket.readable = false;
                     return None;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    socket.readable = false;
-                    socket.ended = true;
-                    return Some(Completion::Closed {
-                        key,
-                        error: Some(error),
-                    });
-                }
+                Err(error) => return Some(end_of(socket, key, Some(error))),
             }
         }
     }
@@ -413,6 +420,16 @@ impl Driver for MioDriver {
     fn close_listeners(&mut self) {
         self.listeners.clear();
         self.listeners_ready.clear();
+    }
+}
+
+/// The last that is heard of a connection.
+fn end_of(socket: &mut Socket, key: Key, error: Option<io::Error>) -> Completion<TcpStream> {
+    socket.readable = false;
+    socket.ended = true;
+    Completion::Closed {
+        key,
+        error: socket.write_error.take().or(error),
     }
 }
 

@@ -368,6 +368,12 @@ impl Session {
         self.ping_sent = Some(now);
     }
 
+    /// Nothing was read because nobody wanted to read: the peer is not to blame for its silence.
+    pub(crate) fn presume_alive(&mut self, now: Instant) {
+        self.last_received = now;
+        self.ping_sent = None;
+    }
+
     /// The session is over: what was in flight, oldest first. Publishes only.
     pub(crate) fn pop_dropped(&mut self) -> Option<Entry> {
         loop {

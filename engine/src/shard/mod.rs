@@ -225,11 +225,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     fn session_timeout(&mut self, key: Key) {
         loop {
             let now = self.core.now;
-            let limits = self.core.limits.clone();
             let Some((link, mut tools)) = self.core.connection(key) else {
                 return;
             };
-            match link.connection.session.handle_timeout(now, &limits) {
+            match link.connection.session.handle_timeout(now, tools.limits) {
                 None => return,
                 Some(Expired::SendPing) => {
                     // Without room for it there is output on its way, which says as much.
@@ -243,6 +242,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                     let in_flight = link.connection.session.in_flight_publishes();
                     self.deliver(key, Event::AcksLate(AcksLate { oldest, in_flight }));
                 }
+                // We do not read, so we cannot know.
+                Some(Expired::PeerSilent) if link.paused => link.connection.session.presume_alive(now),
                 Some(Expired::PeerSilent) => {
                     let text = if link.is_client() {
                         "no PINGRESP and nothing else came in time"
