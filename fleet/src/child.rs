@@ -36,21 +36,27 @@ pub(crate) struct EndpointCounts {
     pub(crate) client_certificates: u64,
     /// CONNECTs that were accepted.
     pub(crate) connections: u64,
+    /// Connections that failed in their handshake, and CONNECTs that were refused.
+    pub(crate) refused: u64,
     /// PUBLISHes that arrived.
     pub(crate) publishes: u64,
     /// PUBLISHes that were sent to subscribers.
     pub(crate) deliveries: u64,
+    /// PUBLISHes that a subscriber should have got and did not.
+    pub(crate) dropped: u64,
 }
 
 impl fmt::Display for EndpointCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} distinct client certificates, {} connections, {} publishes received, {} delivered",
+            "{} distinct client certificates, {} connections, {} refused; {} publishes received, {} delivered, {} dropped",
             count(self.client_certificates),
             count(self.connections),
+            count(self.refused),
             count(self.publishes),
-            count(self.deliveries)
+            count(self.deliveries),
+            count(self.dropped)
         )
     }
 }
@@ -191,8 +197,10 @@ mod tests {
         let counts = EndpointCounts {
             client_certificates: 1_000,
             connections: 1_001,
+            refused: 2,
             publishes: 12_345,
             deliveries: 0,
+            dropped: 0,
         };
         let listening = Line::Listening("127.0.0.1:40123".parse().unwrap());
         assert_eq!(
@@ -205,7 +213,7 @@ mod tests {
         }
         assert_eq!(
             counts.to_string(),
-            "1,000 distinct client certificates, 1,001 connections, 12,345 publishes received, 0 delivered"
+            "1,000 distinct client certificates, 1,001 connections, 2 refused; 12,345 publishes received, 0 delivered, 0 dropped"
         );
     }
 }

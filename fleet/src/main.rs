@@ -1,2 +1,70 @@
-//! fleetwire
-fn main() {}
+//! The command `fleetwire`: arguments, scenarios, devices, measurements, reports. No protocol logic.
+//!
+//! ```text
+//! arguments ─▶ scenario ─▶ prepare ─▶ run ──────▶ outcome ─▶ report (JSON), summary (people), exit code
+//!   broker      template    identities  devices      tally
+//!   values                  preflight   window       latency
+//!                           child       progress     failures, advice
+//! ```
+
+mod advice;
+mod arguments;
+mod broker;
+mod certs;
+mod child;
+mod cost;
+mod devices;
+mod endpoint;
+mod failures;
+mod identities;
+mod latency;
+mod outcome;
+mod overload;
+mod payload;
+mod plan_text;
+mod preflight;
+mod prepare;
+mod problem;
+mod progress;
+mod report;
+mod run;
+mod scenario;
+mod signals;
+mod summary;
+mod tally;
+mod template;
+mod text;
+mod values;
+mod window;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{CertsCommand, Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Endpoint(arguments) => endpoint::run(&arguments),
+        Command::Certs(CertsCommand::Issue(arguments)) => certs::run(&arguments),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(problem) => {
+            eprintln!("{problem}");
+            problem.exit().into()
+        }
+    }
+}
+
+/// Writes to stdout; that nobody reads it is no reason to fail.
+fn print_text(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// The same with a line end.
+fn print_line(line: &str) {
+    print_text(&format!("{line}\n"));
+}

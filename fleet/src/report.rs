@@ -80,7 +80,7 @@ pub(crate) struct Report {
     pub(crate) rss_bytes: u64,
     /// (RSS when all are connected - RSS before the first dial) / devices.
     pub(crate) rss_bytes_per_device: u64,
-    /// Payload bytes that were moved between buffers of this process.
+    /// Bytes of packets that were copied within this process.
     pub(crate) bytes_copied: u64,
     /// What drove the sockets.
     pub(crate) driver: &'static str,

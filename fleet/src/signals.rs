@@ -82,9 +82,10 @@ mod tests {
     fn the_second_request_is_told_apart_from_the_first() {
         let interrupts = Interrupts::default();
         assert!(!interrupts.asked());
-        interrupts.ask();
+        let on_another_thread = interrupts.clone();
+        on_another_thread.ask();
         assert!(interrupts.asked() && !interrupts.asked_twice());
-        assert_eq!(interrupts.clone().ask(), 2);
+        assert_eq!(on_another_thread.ask(), 2);
         assert!(interrupts.asked_twice());
     }
 }
