@@ -16,7 +16,7 @@ use crate::broker::tree::Granted;
 impl<K: Copy + Eq + Hash> Broker<K> {
     /// Retains a message if it says so, and sends it to each client with a matching subscription, once, with the highest
     /// QoS of those that match (v5 `[MQTT-3.3.4-2]`, v3.1.1 `[MQTT-3.3.5-1]`). QoS 2 ends the connection with 0x9B (v5
-    /// `[MQTT-3.2.2-11]`).
+    /// `[MQTT-3.2.2-11]`), a Subscription Identifier with 0x82 (v5 `[MQTT-3.3.4-6]`).
     ///
     /// Messages that one client publishes to one topic reach each subscriber in their order, whatever their QoS.
     pub fn handle_publish(
@@ -31,6 +31,8 @@ impl<K: Copy + Eq + Hash> Broker<K> {
         };
         if incoming.qos == QoS::ExactlyOnce {
             self.end(now, publisher, Some(ReasonCode::QoSNotSupported), outlet);
+        } else if incoming.properties.subscription_identifiers().next().is_some() {
+            self.end(now, publisher, Some(ReasonCode::ProtocolError), outlet);
         } else {
             self.counts.published_in += 1;
             self.publish(now, &mut Source { incoming, kept: None }, Some(publisher), outlet);

@@ -35,6 +35,23 @@ fn qos_2_ends_the_connection() {
     assert_eq!(bench.counts().published_in, 0);
 }
 
+// v5 [MQTT-3.3.4-6].
+#[test]
+fn a_subscription_identifier_from_a_client_ends_the_connection() {
+    let mut bench = Bench::new();
+    bench.connect_all([1]);
+    bench.subscribe(1, "a");
+    let given = properties(Carrier::Publish, &[Property::SubscriptionIdentifier(1)]);
+    bench.publish(
+        1,
+        Post {
+            properties: given.as_properties(),
+            ..post("a", "x")
+        },
+    );
+    assert_eq!(bench.sent(), [(1, Sent::Disconnect(ReasonCode::ProtocolError))]);
+}
+
 // v5 [MQTT-3.3.4-2], v3.1.1 [MQTT-3.3.5-1].
 #[test]
 fn a_client_with_several_matching_filters_gets_one_message() {
