@@ -92,7 +92,8 @@ pub enum Measure {
 ///
 /// # Errors
 ///
-/// [`DecodeError::PacketTypeReserved`], [`DecodeError::RemainingLengthTooLong`], [`DecodeError::PacketTooLarge`].
+/// [`DecodeError::PacketTypeReserved`], [`DecodeError::FixedHeaderFlags`], [`DecodeError::RemainingLengthTooLong`],
+/// [`DecodeError::PacketTooLarge`].
 /// There is no way to find the next packet after one of them.
 #[inline]
 pub fn split(bytes: &[u8], packet_len_max: usize) -> Result<Split<'_>, DecodeError> {
@@ -162,6 +163,11 @@ impl Header {
         let Some(packet_type) = PacketType::from_first_byte(first) else {
             return Err(DecodeError::PacketTypeReserved);
         };
+        // v5 [MQTT-2.1.3-1], v3.1.1 [MQTT-2.2.2-2]. The flags of PUBLISH have a meaning. Checked at the first byte, so
+        // that another protocol is known at once and not awaited to the length that its text seems to declare.
+        if first != packet_type.first_byte() && packet_type != PacketType::Publish {
+            return Err(DecodeError::FixedHeaderFlags);
+        }
         let mut remaining_len = 0;
         for (index, &byte) in rest.iter().take(4).enumerate() {
             remaining_len |= usize::from(byte & 0x7F) << (7 * index);

@@ -51,10 +51,6 @@ impl<'a> Packet<'a> {
     #[inline(never)]
     fn decode_other(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
         let packet_type = frame.packet_type();
-        // v5 [MQTT-2.1.3-1], v3.1.1 [MQTT-2.2.2-2].
-        if frame.first_byte() != packet_type.first_byte() {
-            return Err(DecodeError::FixedHeaderFlags);
-        }
         if version == Version::V5 && packet_type != PacketType::Connect {
             frame.check_header_minimal()?;
         }

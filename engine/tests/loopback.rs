@@ -182,6 +182,10 @@ fn run_fleet(links: usize, messages: u64, version: Version, shards: usize) {
     }
     let end = engine.shutdown(WAIT);
     assert!(end.failed.is_empty(), "{:?}", end.failed);
+    // The server is to hear every DISCONNECT before it closes by itself.
+    while server.stats().links > 0 {
+        thread::yield_now();
+    }
     let server = server.shutdown(WAIT);
     let handler = &server.handlers[0];
     let acked: u64 = end.handlers.iter().map(|fleet| fleet.acked).sum();
