@@ -98,3 +98,8 @@ mod link;
 mod session;
 mod shard;
 mod timer;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

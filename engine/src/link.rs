@@ -392,6 +392,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_idle_link_is_small() {
+        // Without TLS there is nothing else; the budget is 512 bytes for an idle connection.
+        assert!(size_of::<Option<Link>>() <= 384, "{}", size_of::<Option<Link>>());
+    }
+
+    #[test]
     fn a_slot_never_moves_and_passed_over_ones_are_counted() {
         let start = Instant::now();
         let ms = Duration::from_millis;

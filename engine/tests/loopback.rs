@@ -488,6 +488,7 @@ fn a_server_answers_malformed_input_and_closes() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     assert_eq!(answer, b"\x20\x03\x00\x00\x00\xe0\x01\x82");
+    drop(stream);
     let end = server.shutdown(WAIT);
     assert!(end.failed.is_empty());
     assert_eq!(end.handlers[0].connects, 3);
