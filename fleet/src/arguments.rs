@@ -19,15 +19,9 @@ pub(crate) struct Cli {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Connect a fleet of devices, publish telemetry, and say what happened.
-    ///
-    /// Without --broker an endpoint is started as a child process on a free loopback port, and each device gets a
-    /// throw-away certificate of its own: nothing has to be installed or configured.
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArguments>),
     /// Serve a local MQTT endpoint that behaves like AWS IoT Core's port 443, until Ctrl-C.
-    ///
-    /// ALPN decides the authentication: `x-amzn-mqtt-ca` asks for a client certificate of this endpoint's CA, `mqtt`
-    /// for a user name and password (see --user). Without --state its CA lives in a temporary directory.
     #[command(after_help = ENDPOINT_EXAMPLES)]
     Endpoint(EndpointArguments),
     /// Make device certificates.
@@ -262,21 +256,30 @@ Exit codes:
   130  interrupted by Ctrl-C or SIGTERM";
 
 const RUN_EXAMPLES: &str = "\
-Times are written as 500ms, 10s, 1m30s.
+Without --broker an endpoint is started as a child process on a free loopback
+port, and each device gets a throw-away certificate of its own: nothing has to
+be installed or configured. Times are written as 500ms, 10s or 1m30s.
 
 Examples:
-  fleetwire run
-      1,000 devices over mutual TLS to an endpoint of our own
-  fleetwire run --broker 'mqtts://HOST-ats.iot.eu-west-1.amazonaws.com:443' --identities certs --devices 50
-      50 devices to AWS IoT Core through port 443, ALPN x-amzn-mqtt-ca
-  fleetwire run --broker mqtt://127.0.0.1 --devices 100 --period 100ms --qos 0
-      100 devices over plain TCP, 1,000 messages a second
-  fleetwire run --broker 'mqtts://localhost?alpn=x-amzn-mqtt-ca' --ca state/ca.crt --identities certs --dry-run
-      check addresses, identities and limits, and print the plan
+  1,000 devices over mutual TLS to an endpoint of our own:
+    fleetwire run
+  50 devices to AWS IoT Core through port 443, with ALPN x-amzn-mqtt-ca:
+    fleetwire run --devices 50 --identities certs \\
+      --broker mqtts://HOST-ats.iot.eu-west-1.amazonaws.com:443
+  100 devices over plain TCP, 1,000 messages a second:
+    fleetwire run --broker mqtt://127.0.0.1 --devices 100 --period 100ms --qos 0
+  Check addresses, identities and limits, and print the plan:
+    fleetwire run --broker 'mqtts://localhost?alpn=x-amzn-mqtt-ca' \\
+      --ca state/ca.crt --identities certs --dry-run
 
-Exit codes: 0 all connected and nothing lost, 1 otherwise, 2 usage, 3 refused to start, 130 interrupted.";
+Exit codes: 0 all connected and nothing lost, 1 otherwise, 2 usage,
+3 refused to start, 130 interrupted.";
 
 const ENDPOINT_EXAMPLES: &str = "\
+ALPN decides the authentication: x-amzn-mqtt-ca asks for a client certificate of
+this endpoint's CA, mqtt for a user name and password. Without --state the CA
+lives in a temporary directory.
+
 Examples:
   fleetwire endpoint --state state --server-name broker.example
   fleetwire endpoint --listen 127.0.0.1:0 --plain 127.0.0.1:1883 --user ann:secret";
@@ -284,7 +287,8 @@ Examples:
 const CERTS_EXAMPLES: &str = "\
 Examples:
   fleetwire certs issue --state state --out certs --count 1000
-  fleetwire certs issue --state state --out certs --count 10 --index-from 1000 --not-after 2027-01-31";
+  fleetwire certs issue --state state --out certs --index-from 1000 \\
+    --not-after 2027-01-31";
 
 #[cfg(test)]
 mod tests;

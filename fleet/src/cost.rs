@@ -21,12 +21,15 @@ impl Cost {
             rss_bytes: rss_bytes(&status).unwrap_or_default(),
         }
     }
+
+    /// CPU time between two moments, without the noise of binary fractions.
+    pub(crate) fn cpu_seconds_since(self, earlier: Self) -> f64 {
+        ((self.cpu_seconds - earlier.cpu_seconds) * TICKS_PER_SECOND).round() / TICKS_PER_SECOND
+    }
 }
 
 /// proc(5): fields 14 and 15, in ticks; the second field is a name in parentheses that may hold anything.
 fn cpu_seconds(stat: &str) -> Option<f64> {
-    /// Every Linux that runs Rust's tier 1 and 2 targets has USER_HZ = 100.
-    const TICKS_PER_SECOND: f64 = 100.0;
     let after_name = &stat[stat.rfind(')')? + 1..];
     let mut fields = after_name.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
@@ -39,6 +42,9 @@ fn rss_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
+
+/// USER_HZ of every Linux that Rust's tier 1 and 2 targets run on.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 #[cfg(test)]
 mod tests {
@@ -53,6 +59,15 @@ mod tests {
             Some(2048 * 1024)
         );
         assert_eq!((cpu_seconds("1 (x) S"), rss_bytes("")), (None, None));
+    }
+
+    #[test]
+    fn a_difference_is_whole_ticks() {
+        let at = |cpu_seconds| Cost {
+            cpu_seconds,
+            rss_bytes: 0,
+        };
+        assert_eq!(at(1.83).cpu_seconds_since(at(0.3)), 1.53);
     }
 
     #[cfg(target_os = "linux")]

@@ -127,9 +127,9 @@ impl Devices {
             }
             if let Some(period) = self.run.scenario.period {
                 let first = at.now + phase(self.run.scenario.seed, device.place, period);
-                device.first_slot = Some(first);
-                out.every(at.link, first, period)
-                    .expect("the link has just connected, and a period is never zero");
+                if out.every(at.link, first, period).is_ok() {
+                    device.first_slot = Some(first);
+                }
             }
         }
         let place = device.place as usize;

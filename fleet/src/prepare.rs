@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use fleetwire_endpoint::pki::Pki;
 use fleetwire_engine::{Plan, Way};
 use fleetwire_tls::{ClientConfig, ClientConfigBuilder, Roots, ServerName, Versions};
-use tempfile::TempDir;
 
 use crate::advice::{self, Circumstances};
 use crate::arguments::TlsVersion;
@@ -22,19 +21,12 @@ use crate::signals::Interrupts;
 pub(crate) struct Prepared {
     pub(crate) plan: Plan,
     pub(crate) identities: Identities,
-    pub(crate) endpoint: Option<OwnEndpoint>,
+    pub(crate) endpoint: Option<Child>,
     pub(crate) preflight: Preflight,
     /// Where the fleet connects to, in words.
     pub(crate) broker: String,
     /// What a failure's advice depends on, as far as it is known now.
     pub(crate) circumstances: Circumstances,
-}
-
-/// The endpoint as a child process, and the directory of its CA. Dropped in this order.
-#[derive(Debug)]
-pub(crate) struct OwnEndpoint {
-    pub(crate) child: Child,
-    _directory: TempDir,
 }
 
 /// Prepares the run against the broker of the command line, or against an endpoint that is started here.
@@ -63,6 +55,9 @@ fn with_own_endpoint(
     let roots = Roots::from_pem(pki.ca_pem().as_bytes()).map_err(config_problem)?;
     let config = client_config(scenario, alpn, Some(roots))?;
     let child = Child::start(directory.path())?;
+    // The endpoint has read what it needs: nothing of it outlives a run that is killed.
+    drop(directory);
+    interrupts.remove_if_forced(None);
     let address = child.address();
     let name = ServerName::parse(OWN_ENDPOINT_NAME).map_err(config_problem)?;
     let mut way = Way::tls(&address.ip().to_string(), address.port(), config, name);
@@ -70,10 +65,7 @@ fn with_own_endpoint(
     Ok(Prepared {
         plan: plan(scenario, way),
         identities,
-        endpoint: Some(OwnEndpoint {
-            child,
-            _directory: directory,
-        }),
+        endpoint: Some(child),
         preflight,
         broker: format!(
             "own endpoint (child process) at {address}, ALPN {}",

@@ -33,8 +33,10 @@ pub(crate) struct Report {
     pub(crate) connected: u64,
     /// Devices that were connected when publishing stopped and everything was drained.
     pub(crate) connected_at_end: u64,
-    /// Devices that never had a CONNACK.
+    /// Devices that tried and never had a CONNACK.
     pub(crate) failed: u64,
+    /// Devices whose first attempt was not over when the run ended: 0 unless it was interrupted or broke off.
+    pub(crate) undecided: u64,
     /// Devices by the cause that kept an attempt of theirs from connecting; one that met two causes is in both.
     pub(crate) failures: BTreeMap<&'static str, u64>,
     /// First connections by negotiated ALPN name; `none` where there was none.

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::arguments::RunArguments;
+use crate::child::Child;
 use crate::cost::Cost;
 use crate::devices::{Devices, Run};
 use crate::identities::Identities;
@@ -146,12 +147,11 @@ fn conduct(
         stats,
         ..
     } = engine.shutdown(Duration::ZERO);
-    let cpu_seconds = Cost::now().cpu_seconds - cost_before.cpu_seconds;
+    let cpu_seconds = Cost::now().cpu_seconds_since(cost_before);
     phases.ramp_seconds = ramp_end.duration_since(origin).as_secs_f64();
     phases.hold_seconds = hold_end.duration_since(ramp_end).as_secs_f64();
     phases.drain_seconds = drain_end.duration_since(hold_end).as_secs_f64();
-    let endpoint_counts = endpoint.map(|endpoint| endpoint.child.finish());
-    interrupts.remove_if_forced(None);
+    let endpoint_counts = endpoint.map(Child::finish);
     let measured = Measured {
         phases,
         connected_at_end,

@@ -66,7 +66,14 @@ impl Summary<'_> {
                 seconds(report.phases.ramp_seconds)
             ),
         )?;
-        line(f, "failed", count(report.failed))?;
+        match report.undecided {
+            0 => line(f, "failed", count(report.failed))?,
+            undecided => line(
+                f,
+                "failed",
+                format_args!("{}, {} undecided", count(report.failed), count(undecided)),
+            )?,
+        }
         self.causes(f, self.failures)?;
         if report.connected > 0 {
             line(

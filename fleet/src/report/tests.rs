@@ -31,6 +31,7 @@ pub(crate) fn good_report() -> Report {
         connected: 1000,
         connected_at_end: 1000,
         failed: 0,
+        undecided: 0,
         failures: BTreeMap::new(),
         alpn: BTreeMap::from([("x-amzn-mqtt-ca".to_owned(), 1000)]),
         tls_version: BTreeMap::from([("1.3".to_owned(), 1000)]),
