@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fleetwire_codec::{Properties, QoS, ReasonCode, TopicFilterBuf, TopicName, TopicNameBuf, Version};
 use fleetwire_engine::{
     At, Backoff, ConnectForm, Dial, DialError, Engine, EngineBuilder, Event, Events, Handler, Limits, LinkId,
@@ -378,6 +379,60 @@ fn a_link_that_the_server_ends_reconnects_and_its_publishes_are_dropped_once() {
         matches!(kind, OwnedKind::Connected { .. }).then_some(at.epoch)
     });
     assert_eq!(epoch, 2);
+}
+
+/// Keeps every payload.
+#[derive(Default)]
+struct Keeper {
+    kept: Vec<Bytes>,
+}
+
+impl Handler for Keeper {
+    fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {
+        match event {
+            Event::Connect(_) => out.accept(at.link, false, Properties::EMPTY, 0).unwrap(),
+            Event::Message(message) => {
+                let kept = message.retain();
+                assert_eq!(
+                    kept.as_ptr(),
+                    message.payload.as_ptr(),
+                    "the payload left its block"
+                );
+                self.kept.push(kept);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_whole_frame_is_lent_and_kept_without_a_copy() {
+    let listener = Listener::bind(any_port()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Engine::builder()
+        .listen(listener, None, 0)
+        .start(|_| Keeper::default())
+        .unwrap();
+    let (engine, events) = channel_engine(Engine::builder(), 8);
+    let handle = engine.handle();
+    let link = handle
+        .open_with(&plan(address), 0, ConnectForm::new("a"))
+        .unwrap();
+    wait_for(&events, connected);
+    for fill in 0..50 {
+        let publish = OwnedPublish::new(topic("t"), vec![fill; 2000]).qos(QoS::AtLeastOnce);
+        handle.publish(link, publish).unwrap();
+        wait_for(&events, |_, kind| {
+            matches!(kind, OwnedKind::Acked(_)).then_some(())
+        });
+    }
+    let client = engine.shutdown(WAIT).stats;
+    let end = server.shutdown(WAIT);
+    assert_eq!((client.bytes_copied, end.stats.bytes_copied), (0, 0));
+    for (fill, kept) in (0..50).zip(&end.handlers[0].kept) {
+        assert_eq!(*kept, vec![fill; 2000]);
+    }
+    assert_eq!(end.handlers[0].kept.len(), 50);
 }
 
 /// What a server that is no engine answers to whoever connects.
