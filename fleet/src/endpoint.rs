@@ -24,7 +24,9 @@ use crate::signals::Interrupts;
 pub(crate) fn run(arguments: &EndpointArguments) -> Result<Exit, Problem> {
     // As many clients as the system allows; fewer descriptors are no reason not to serve.
     if let Err(error) = preflight::raise_open_files(u64::MAX) {
-        eprintln!("warning: the limit of open files cannot be raised: {error}");
+        crate::tell(format_args!(
+            "warning: the limit of open files cannot be raised: {error}"
+        ));
     }
     match &arguments.state {
         Some(state) if arguments.child => serve_parent(arguments, state),

@@ -37,6 +37,7 @@ mod text;
 mod values;
 mod window;
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(problem) => {
-            eprintln!("{problem}");
+            tell(&problem);
             problem.exit().into()
         }
     }
@@ -67,4 +68,9 @@ fn print_text(text: &str) {
 /// The same with a line end.
 fn print_line(line: &str) {
     print_text(&format!("{line}\n"));
+}
+
+/// Writes a line to stderr, which may be closed as well.
+fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }

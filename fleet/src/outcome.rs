@@ -62,7 +62,7 @@ impl Outcome {
         });
         let (endpoint_counts, endpoint_error) = match measured.endpoint_counts.transpose() {
             Ok(counts) => (counts, None),
-            Err(problem) => (None, Some(("endpoint_ended", problem.to_string()))),
+            Err(problem) => (None, Some(("endpoint_ended", problem.text().to_owned()))),
         };
         let thread_error = measured.failed_threads.first().map(|(thread, text)| {
             (

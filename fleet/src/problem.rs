@@ -35,6 +35,13 @@ impl Problem {
         Self::Failed(text.into())
     }
 
+    /// What is wrong, without the words around it.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Usage(text) | Self::Refused { text, .. } | Self::Failed(text) => text,
+        }
+    }
+
     /// The process's exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {

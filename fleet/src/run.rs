@@ -29,7 +29,7 @@ use crate::window::Window;
 pub(crate) fn run(arguments: &RunArguments) -> Result<Exit, Problem> {
     let scenario = Scenario::new(arguments)?;
     for note in prepare::notes(&scenario) {
-        eprintln!("{note}");
+        crate::tell(note);
     }
     if arguments.dry_run {
         return dry_run(&scenario);
@@ -47,11 +47,11 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<Exit, Problem> {
         }
     };
     let broker = prepared.broker.clone();
-    eprintln!(
+    crate::tell(format_args!(
         "{} devices to {broker}, seed {}",
         count(scenario.devices.into()),
         scenario.seed
-    );
+    ));
     let outcome = match conduct(scenario, prepared, &interrupts, begun, blank.clone()) {
         Ok(outcome) => outcome,
         Err(problem) => {
@@ -192,10 +192,10 @@ impl Conductor<'_> {
             if standing.decided > decided {
                 (decided, decided_at) = (standing.decided, now);
             } else if now.duration_since(decided_at) > patience {
-                eprintln!(
+                crate::tell(format_args!(
                     "warning: nothing has been decided for {} s: the ramp ends here",
                     patience.as_secs()
-                );
+                ));
                 return;
             }
             self.progress.show(

@@ -66,8 +66,13 @@ impl Summary<'_> {
                 seconds(report.phases.ramp_seconds)
             ),
         )?;
+        let attempts = if report.failed == 0 && !self.failures.is_empty() {
+            " (single attempts did)"
+        } else {
+            ""
+        };
         match report.undecided {
-            0 => line(f, "failed", count(report.failed))?,
+            0 => line(f, "failed", format_args!("{}{attempts}", count(report.failed)))?,
             undecided => line(
                 f,
                 "failed",
@@ -314,13 +319,23 @@ fn names(counts: &BTreeMap<String, u64>) -> String {
         .join(", ")
 }
 
-/// A text as a sentence of its own.
+/// A text as a sentence of its own. It may come from the other side, so nothing in it reaches the terminal's controls.
 fn sentence(text: &str) -> String {
-    let text = text.trim_end();
+    let text: String = text
+        .trim_end()
+        .chars()
+        .map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect();
     if text.ends_with(['.', '?', '!']) {
-        text.to_owned()
+        text
     } else {
-        format!("{text}.")
+        text + "."
     }
 }
 

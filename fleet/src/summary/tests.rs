@@ -65,6 +65,11 @@ fn a_failure_is_one_line_with_evidence_and_next_step() {
 }
 
 #[test]
+fn what_the_other_side_says_cannot_steer_the_terminal() {
+    assert_eq!(sentence("reason \u{1b}[2Jx\r\n"), "reason \u{fffd}[2Jx.");
+}
+
+#[test]
 fn an_overloaded_generator_is_said_first_and_lost_messages_bound_the_quantiles() {
     let mut report = good_report();
     report.overloaded = true;
