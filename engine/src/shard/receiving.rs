@@ -44,19 +44,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let opened = self.open(key, &mut buffer);
         // What came whole before a fault is still delivered.
         let ended = self.parse(key, &mut buffer).and(opened);
-        let parked = self.put_away(key, buffer, from);
+        let parked = self.put_away(key, buffer, from, ended.is_ok());
         match ended.and(parked) {
             Ok(()) => {
                 // The answers of the packets, and a pause that they led to.
                 self.core.touch(key);
             }
             Err(cause) => {
-                let how = if cause.slug == Slug::TCP_RESET {
-                    How::Now
-                } else {
-                    How::Flush
-                };
-                self.end(key, cause, how);
+                self.end(key, cause, How::Flush);
             }
         }
     }
@@ -113,11 +108,13 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
     }
 
-    fn put_away(&mut self, key: Key, mut buffer: RecvBuf, from: From) -> Result<(), Cause> {
+    /// Parks what is left in a buffer, if the connection goes on, and makes the buffer ready for the next one.
+    fn put_away(&mut self, key: Key, mut buffer: RecvBuf, from: From, goes_on: bool) -> Result<(), Cause> {
         let packet_len_max = self.core.limits.packet_len_max;
         let pool = &mut self.core.pool;
         let mut link = self.core.links.at_mut(key).filter(|link| {
-            link.phase.has_socket() && !matches!(link.phase, Phase::Flushing(_) | Phase::Lingering(_))
+            let open = link.phase.is_opening() || link.phase == Phase::Up;
+            goes_on && open && link.wishes.close.is_none()
         });
         let overloaded = |why| {
             Cause::new(
