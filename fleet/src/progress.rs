@@ -115,7 +115,7 @@ impl Progress {
     pub(crate) fn start(devices: u64, now: Instant) -> Self {
         let display = if io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(devices), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{prefix:<5} [{bar:30}] {msg}")
+            let style = ProgressStyle::with_template("{prefix:<5} [{bar:30}] {wide_msg}")
                 .expect("the template is a constant");
             bar.set_style(style.progress_chars("=> "));
             Display::Bar(bar)
