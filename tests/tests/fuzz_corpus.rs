@@ -1,0 +1,86 @@
+//! Replays the fuzz corpora, so that what a fuzzer has once found stays found without one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[path = "../../fuzz/src/lib.rs"]
+pub mod fuzz;
+#[path = "../../benches/samples.rs"]
+pub mod samples;
+
+use samples::samples;
+
+/// The body of each target.
+const TARGETS: [(&str, fn(&[u8])); 1] = [("frame", fuzz::frame)];
+
+fn fuzz_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
+}
+
+fn corpus(target: &str) -> PathBuf {
+    fuzz_folder().join("corpus").join(target)
+}
+
+/// The names in a folder, without what follows a dot.
+fn names(folder: &Path) -> BTreeSet<String> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            path.file_stem().unwrap().to_str().unwrap().to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn every_seed_passes() {
+    for (target, body) in TARGETS {
+        for entry in fs::read_dir(corpus(target)).unwrap() {
+            let path = entry.unwrap().path();
+            println!("{}", path.display());
+            body(&fs::read(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn targets_bodies_and_corpora_are_the_same() {
+    let bodies: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names(&fuzz_folder().join("fuzz_targets")), bodies);
+    assert_eq!(names(&fuzz_folder().join("corpus")), bodies);
+}
+
+#[test]
+fn every_sample_is_a_seed() {
+    for sample in samples() {
+        let seed = fs::read(corpus("frame").join(&sample.name));
+        assert!(
+            seed.is_ok_and(|seed| seed == sample.bytes),
+            "no seed holds {}: cargo test -p fleetwire-tests --test fuzz_corpus -- --ignored writes it",
+            sample.name
+        );
+    }
+}
+
+/// The fuzzer's first steps, without one.
+#[test]
+fn samples_with_any_bit_flipped_pass() {
+    for sample in samples().iter().filter(|sample| sample.bytes.len() < 256) {
+        for index in 0..sample.bytes.len() {
+            for bit in 0..8 {
+                let mut bytes = sample.bytes.clone();
+                bytes[index] ^= 1 << bit;
+                fuzz::frame(&bytes);
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "writes into the source folder"]
+fn write_the_seeds() {
+    for sample in samples() {
+        fs::write(corpus("frame").join(&sample.name), &sample.bytes).unwrap();
+    }
+}
