@@ -119,6 +119,9 @@ impl Front {
         } else {
             // A CONNACK that the client cannot take: its Maximum Packet Size is smaller (v5 [MQTT-3.1.2-24]).
             self.ledger.refused();
+            // It was never told that it is connected, so it leaves no will.
+            self.broker
+                .handle_disconnected(at.now, at.link, true, &mut Wire(out));
             out.close(at.link);
         }
     }

@@ -19,6 +19,9 @@ pub(crate) struct Granted {
 /// Finding the subscribers of a topic visits the nodes that match it level by level: for each level the node of that
 /// name and the one of `+`. Its cost depends on the number of levels and of matching filters, not on the number of
 /// subscriptions.
+///
+/// Nodes are named by their index, and only the tree itself makes indexes: each points to a node of `nodes`, which never
+/// gets shorter.
 #[derive(Debug)]
 pub(crate) struct TopicTree {
     nodes: Vec<Node>,

@@ -7,6 +7,7 @@ use crate::pki::PkiError;
 use crate::pki::files::{Secrecy, make_folder, replace, write_new};
 
 /// A device's certificate with its private key.
+#[non_exhaustive]
 pub struct DeviceCertificate {
     /// The client id that it was issued for: its common name.
     pub client_id: String,

@@ -278,6 +278,12 @@ fn client_ids_do_not_lead_out_of_the_folder() {
 }
 
 #[test]
+fn several_threads_may_issue_at_once() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&Pki::throw_away(NO_NAMES).unwrap());
+}
+
+#[test]
 fn debug_texts_show_no_key() {
     let pki = Pki::throw_away(NO_NAMES).unwrap();
     let device = pki.issue_device("device-7", KeyType::P256, None).unwrap();

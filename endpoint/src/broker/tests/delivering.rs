@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -315,4 +317,69 @@ fn a_message_that_is_too_large_for_a_subscriber_is_dropped() {
         (bench.counts().dropped_too_large, bench.counts().dropped()),
         (1, 1)
     );
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A client publishes to a topic, at QoS 1 or 0.
+    Publish(u32, &'static str, bool),
+    /// A connection has room for so many messages, and the broker is told or is not yet.
+    Room(u32, usize, bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0..CLIENTS, prop_oneof![Just("a"), Just("b")], any::<bool>())
+            .prop_map(|(from, topic, qos)| Step::Publish(from, topic, qos)),
+        1 => (0..CLIENTS, 0..5usize, any::<bool>()).prop_map(|(to, room, told)| Step::Room(to, room, told)),
+    ];
+    proptest::collection::vec(step, 0..80)
+}
+
+const CLIENTS: u32 = 3;
+
+proptest! {
+    // v5 and v3.1.1 [MQTT-4.6.0-6], and a little more: here a subscriber sees one order of all messages.
+    #[test]
+    fn every_subscriber_gets_every_message_once_and_in_order(steps in steps()) {
+        let mut bench = Bench::new();
+        bench.connect_all(0..CLIENTS);
+        for key in 0..CLIENTS {
+            bench.subscribe(key, if key == 0 { "#" } else { "a" });
+        }
+        let mut published: Vec<(&str, String)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Publish(from, topic, at_least_once) => {
+                    let payload = published.len().to_string();
+                    let post = post(topic, &payload);
+                    bench.publish(from, if at_least_once { post } else { post.at_most_once() });
+                    published.push((topic, payload));
+                }
+                Step::Room(key, room, true) => bench.writable(key, room),
+                Step::Room(key, room, false) => drop(bench.outlet.room.insert(key, room)),
+            }
+        }
+        for key in 0..CLIENTS {
+            bench.writable(key, usize::MAX);
+        }
+        let sent = bench.sent();
+        for key in 0..CLIENTS {
+            let got: Vec<&str> = sent
+                .iter()
+                .filter(|(to, _)| *to == key)
+                .map(|(_, sent)| match sent {
+                    Sent::Publish { payload, .. } => payload.as_str(),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            let expected: Vec<&str> = published
+                .iter()
+                .filter(|(topic, _)| key == 0 || *topic == "a")
+                .map(|(_, payload)| payload.as_str())
+                .collect();
+            prop_assert_eq!(got, expected, "client {}", key);
+        }
+        prop_assert_eq!((bench.counts().dropped(), bench.counts().queued_bytes_now), (0, 0));
+    }
 }
