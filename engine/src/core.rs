@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use fleetwire_codec::buffer::{Pool, RecvBuf};
 use fleetwire_tls::Scratch;
 
+use crate::clock::after;
 use crate::connection::{Connection, Tools};
 use crate::driver::{Key, Targets};
 use crate::link::{ClientLink, CloseWish, Ids, Link, Links, Phase, Wishes};
@@ -187,10 +188,10 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// `rate` is in attempts a second; not finite or not positive means no limit.
+    /// `rate` is in attempts a second; infinite, or not positive, means no limit.
     pub(crate) fn new(rate: f64, now: Instant) -> Self {
-        let interval = if rate.is_finite() && rate > 0.0 {
-            Duration::from_secs_f64(1.0 / rate)
+        let interval = if rate > 0.0 {
+            Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX)
         } else {
             Duration::ZERO
         };
@@ -209,7 +210,7 @@ impl Dialer {
     /// The slot is taken.
     pub(crate) fn take(&mut self, slot: Instant) {
         self.queue.pop_front();
-        self.next = slot + self.interval;
+        self.next = after(slot, self.interval);
     }
 }
 

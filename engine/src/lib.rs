@@ -90,6 +90,7 @@ pub use engine::{Engine, EngineBuilder, EngineHandle, HandleError, Returned, Shu
 mod channel;
 pub use channel::{ChannelHandler, Events, OwnedEvent, OwnedKind, OwnedMessage};
 
+mod clock;
 mod command;
 mod connection;
 mod core;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clock::after;
 use crate::connection::Connection;
 use crate::failure::Cause;
 use fleetwire_codec::ReasonCode;
@@ -144,7 +145,8 @@ impl Schedule {
 
     fn slot(&self, seq: u64) -> Instant {
         let nanos = self.period.as_nanos().saturating_mul(u128::from(seq));
-        self.first + Duration::new((nanos / 1_000_000_000) as u64, (nanos % 1_000_000_000) as u32)
+        let secs = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
+        after(self.first, Duration::new(secs, (nanos % 1_000_000_000) as u32))
     }
 }
 

@@ -26,6 +26,8 @@ use fleetwire_codec::buffer::Block;
 const EVENTS_PER_POLL: usize = 1024;
 /// Connections that one listener may bring in one pass, so that a storm of them does not starve the others.
 const ACCEPTS_PER_PASS: usize = 64;
+/// Longer waits are cut: epoll counts milliseconds in 31 bits.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Tokens from here on are not connections.
 const TOKEN_WAKER: Token = Token(usize::MAX);
 const TOKEN_LISTENERS: usize = usize::MAX - 1024;
@@ -324,7 +326,7 @@ impl Driver for MioDriver {
             || (self.accepting && self.listeners_ready.contains(&true));
         let timeout = match until {
             _ if busy => Some(Duration::ZERO),
-            Some(until) => Some(until.saturating_duration_since(Instant::now())),
+            Some(until) => Some(until.saturating_duration_since(Instant::now()).min(WAIT_MAX)),
             None => None,
         };
         match self.poll.poll(&mut self.events, timeout) {

@@ -14,6 +14,7 @@ use fleetwire_codec::{
     Unsuback, Unsubscribe, Version,
 };
 
+use crate::clock::after;
 use crate::{Ack, Limits, PublishError};
 
 use in_flight::InFlight;
@@ -402,9 +403,10 @@ impl Session {
             // v5 [MQTT-3.1.2-22]: the server closes after one and a half times the keep-alive.
             (Role::Server, _) => self.last_received + keep_alive * 3 / 2,
             // Any packet proves that the peer lives, so a PINGRESP that waits behind others is no alarm.
-            (Role::Client, Some(sent)) => {
-                sent.max(self.last_received) + keep_alive.min(limits.pingresp_timeout)
-            }
+            (Role::Client, Some(sent)) => after(
+                sent.max(self.last_received),
+                keep_alive.min(limits.pingresp_timeout),
+            ),
             (Role::Client, None) => self.last_sent + keep_alive,
         })
     }
@@ -415,7 +417,7 @@ impl Session {
             .acks_late_told
             .filter(|told| *told > oldest)
             .unwrap_or(oldest);
-        Some(told + limits.ack_timeout)
+        Some(after(told, limits.ack_timeout))
     }
 
     /// What is due now; to be called again until it answers `None`.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use fleetwire_codec::{Disconnect, Packet, ReasonCode, Version};
 
 use super::{How, ShardLoop};
+use crate::clock::after;
 use crate::connection::Connection;
 use crate::driver::{Driver, Key};
 use crate::failure::Cause;
@@ -54,7 +55,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// the transport.
     pub(super) fn end(&mut self, key: Key, mut cause: Cause, how: How) {
         let now = self.core.now;
-        let linger_until = now + self.core.limits.linger_timeout;
+        let linger_until = after(now, self.core.limits.linger_timeout);
         let draining = self.core.draining;
         let Some((link, mut tools)) = self.core.connection(key) else {
             return;
@@ -80,7 +81,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             draining,
             tools.random,
         );
-        link.retry_at = retry_in.map(|wait| now + wait);
+        link.retry_at = retry_in.map(|wait| after(now, wait));
         let failure = (!known_up).then(|| failure(link, &cause, phase, retry_in, now));
         link.opening = None;
         let is_client = link.is_client();
@@ -147,7 +148,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// Nothing is queued any more: the last bytes of TLS, then the end of our direction.
     pub(super) fn finish_flushing(&mut self, key: Key) {
-        let linger_until = self.core.now + self.core.limits.linger_timeout;
+        let linger_until = after(self.core.now, self.core.limits.linger_timeout);
         let Some((link, mut tools)) = self.core.connection(key) else {
             return;
         };

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use fleetwire_codec::ReasonCode;
 
+use crate::clock::after;
 use crate::command::Command;
 use crate::core::Core;
 use crate::driver::{Completion, Driver, Key};
@@ -321,7 +322,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             return;
         }
         self.core.draining = true;
-        self.stop = Stop::Draining(self.core.now + drain);
+        self.stop = Stop::Draining(after(self.core.now, drain));
         self.driver.close_listeners();
         for id in self.core.links.ids() {
             let Some(link) = self.core.links.get_mut(id) else {
@@ -344,7 +345,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                     link.connection.session.in_flight_publishes() == 0 && link.connection.is_flushed()
                 };
                 if now >= until || self.core.links.iter().all(idle) {
-                    self.stop = Stop::Closing(now + self.core.limits.linger_timeout);
+                    self.stop = Stop::Closing(after(now, self.core.limits.linger_timeout));
                     for id in self.core.links.ids() {
                         let server = self.core.links.get_mut(id).is_some_and(|link| !link.is_client());
                         if server {

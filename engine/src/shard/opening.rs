@@ -7,6 +7,7 @@ use std::time::Instant;
 use fleetwire_tls::TlsSession;
 
 use super::{How, ShardLoop};
+use crate::clock::after;
 use crate::connection::Connection;
 use crate::dial::{ConnectForm, Dial};
 use crate::driver::{Driver, Key};
@@ -77,8 +78,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             address_next: 0,
             peer: None,
             scheduled,
-            deadline: now + timeout,
-            address_deadline: now + timeout,
+            deadline: after(now, timeout),
+            address_deadline: after(now, timeout),
             connect_sent: None,
             tls: None,
             accepted: false,
@@ -233,8 +234,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             address_next: 0,
             peer: Some(peer),
             scheduled: now,
-            deadline: now + self.core.limits.accept_timeout,
-            address_deadline: now + self.core.limits.accept_timeout,
+            deadline: after(now, self.core.limits.accept_timeout),
+            address_deadline: after(now, self.core.limits.accept_timeout),
             connect_sent: None,
             tls: None,
             accepted: false,
