@@ -9,7 +9,7 @@ mod names;
 mod tests;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rcgen::{Issuer, KeyPair, PublicKeyData};
 use rustls_pki_types::pem::PemObject;
@@ -206,7 +206,7 @@ impl Authority {
 
 /// A certificate and its key, as read.
 struct Pair {
-    path: std::path::PathBuf,
+    path: PathBuf,
     pem: String,
     der: CertificateDer<'static>,
     key: KeyPair,
