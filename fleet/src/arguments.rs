@@ -38,7 +38,7 @@ pub(crate) enum CertsCommand {
 
 #[derive(Args, Debug, Clone)]
 pub(crate) struct RunArguments {
-    /// Broker to connect to: mqtt://HOST[:1883] or mqtts://HOST[:8883][?alpn=NAME,NAME&sni=NAME]; without it an
+    /// Broker to connect to: `mqtt://HOST[:1883]` or `mqtts://HOST[:8883][?alpn=NAME,NAME&sni=NAME]`; without it an
     /// endpoint of our own is started.
     #[arg(long, value_name = "URL", help_heading = BROKER)]
     pub(crate) broker: Option<String>,

@@ -54,16 +54,19 @@ impl Outcome {
             .for_each(|devices| tally.add(devices.into_tally()));
         let scenario = &run.scenario;
         let with_acknowledgements = scenario.qos as u8 > 0;
-        let balanced = tally.balances(with_acknowledgements);
+        let (endpoint_counts, endpoint_error) = match measured.endpoint_counts.transpose() {
+            Ok(counts) => (counts, None),
+            Err(problem) => (None, Some(("endpoint_ended", problem.text().to_owned()))),
+        };
+        // What our own endpoint took has to lie between what was acknowledged and what was sent.
+        let endpoint_agrees = endpoint_counts
+            .is_none_or(|counts| (tally.acknowledged..=tally.published).contains(&counts.publishes));
+        let balanced = tally.balances(with_acknowledgements) && endpoint_agrees;
         let failures = tally.failures.into_groups();
         let disconnects = tally.disconnect_causes.into_groups();
         let connect_seconds = tally.last_connected_in_ramp.map_or(0.0, |last| {
             last.saturating_duration_since(run.window.origin()).as_secs_f64()
         });
-        let (endpoint_counts, endpoint_error) = match measured.endpoint_counts.transpose() {
-            Ok(counts) => (counts, None),
-            Err(problem) => (None, Some(("endpoint_ended", problem.text().to_owned()))),
-        };
         let thread_error = measured.failed_threads.first().map(|(thread, text)| {
             (
                 "thread_failed",
@@ -149,11 +152,11 @@ impl Outcome {
 }
 
 fn exit_of(report: &Report) -> Exit {
+    let all_connected = report.connected == report.devices && report.connected_at_end == report.devices;
     let nothing_lost = report.lost == 0 && report.refused == 0 && report.subscribe_refused == 0;
     if report.interrupted {
         Exit::Interrupted
-    } else if report.connected == report.devices && nothing_lost && report.balanced && report.error.is_none()
-    {
+    } else if all_connected && nothing_lost && report.balanced && report.error.is_none() {
         Exit::Done
     } else {
         Exit::Failed
