@@ -308,14 +308,27 @@ impl Connection {
     }
 
     /// Whether the application is to be told that there is room again; true once.
-    pub(crate) fn has_room_again(&mut self, limits: &Limits) -> bool {
-        let room = self.wants_room
-            && self.session.window_has_room()
-            && self.send.in_flight_len() + self.send.len() <= limits.output_bytes_max / 2;
+    pub(crate) fn has_room_again(&mut self, tools: &mut Tools<'_>) -> bool {
+        let room = self.wants_room && self.own_bounds_have_room(tools.limits) && self.has_memory(tools.pool);
         if room {
             self.wants_room = false;
         }
         room
+    }
+
+    /// A verb answered `Full` though nothing of this connection is on its way: only the shard's memory can have been
+    /// the reason, and no event of this connection will tell when there is some.
+    pub(crate) fn is_starved(&self, limits: &Limits) -> bool {
+        self.wants_room && self.is_flushed() && self.own_bounds_have_room(limits)
+    }
+
+    fn own_bounds_have_room(&self, limits: &Limits) -> bool {
+        self.session.window_has_room()
+            && self.send.in_flight_len() + self.send.len() <= limits.output_bytes_max / 2
+    }
+
+    fn has_memory(&self, pool: &mut Pool) -> bool {
+        pool.has_room(self.send.contiguous_max())
     }
 }
 

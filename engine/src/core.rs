@@ -32,6 +32,8 @@ pub(crate) struct Core {
     pub(crate) dialer: Dialer,
     /// Links that have something to send or to change.
     pub(crate) dirty: Vec<Key>,
+    /// Links whose verbs found no memory, and that nothing else will wake.
+    pub(crate) starved: Vec<Key>,
     /// Client connections that are being opened.
     pub(crate) dialling: usize,
     /// Accepted connections before their CONNACK.
@@ -63,6 +65,22 @@ impl Core {
             && !std::mem::replace(&mut link.dirty, true)
         {
             self.dirty.push(key);
+        }
+    }
+
+    /// A verb of the link has answered `Full`: makes sure that `Writable` will come.
+    pub(crate) fn note_full(&mut self, key: Key) {
+        let Self {
+            links,
+            limits,
+            starved,
+            ..
+        } = self;
+        if let Some(link) = links.at_mut(key)
+            && link.connection.is_starved(limits)
+            && !std::mem::replace(&mut link.starved, true)
+        {
+            starved.push(key);
         }
     }
 
@@ -127,6 +145,7 @@ impl Core {
             paused: false,
             reading: true,
             dirty: false,
+            starved: false,
         }
     }
 

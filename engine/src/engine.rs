@@ -171,6 +171,7 @@ fn core(
         timers: Timers::default(),
         dialer: Dialer::new(connect_rate, now),
         dirty: Vec::new(),
+        starved: Vec::new(),
         dialling: 0,
         accepting: 0,
         random: fastrand::Rng::with_seed(

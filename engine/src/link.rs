@@ -170,6 +170,8 @@ pub(crate) struct Link {
     pub(crate) paused: bool,
     /// The driver reads from the connection.
     pub(crate) reading: bool,
+    /// In the shard's list of links that wait for memory.
+    pub(crate) starved: bool,
     /// In the shard's list of links that have something to send or to change.
     pub(crate) dirty: bool,
 }

@@ -85,7 +85,11 @@ impl<'a> Outbox<'a> {
         if !live.phase.is_live() || live.wishes.close.is_some() {
             return Err(PublishError::Offline);
         }
-        let packet_id = live.connection.publish(&publish, &mut tools)?;
+        let published = live.connection.publish(&publish, &mut tools);
+        if published == Err(PublishError::Full) {
+            self.core.note_full(link.slot);
+        }
+        let packet_id = published?;
         self.core.counters.published.add(1);
         self.core.touch(link.slot);
         Ok(packet_id)
@@ -140,7 +144,11 @@ impl<'a> Outbox<'a> {
     ) -> Result<PacketId, VerbError> {
         let (live, mut tools) = self.core.connection(link.slot).ok_or(VerbError::NoSuchLink)?;
         let live = check(live, link)?;
-        let packet_id = live.connection.request(kind, &mut tools, packet)?;
+        let requested = live.connection.request(kind, &mut tools, packet);
+        if requested == Err(VerbError::Full) {
+            self.core.note_full(link.slot);
+        }
+        let packet_id = requested?;
         self.core.touch(link.slot);
         self.core.arm(link.slot);
         Ok(packet_id)
@@ -311,9 +319,12 @@ impl<'a> Outbox<'a> {
         if !live.connection.session.is_up() {
             return Err(VerbError::Offline);
         }
-        live.connection.send_packet(packet, &mut tools)?;
+        let sent = live.connection.send_packet(packet, &mut tools);
+        if sent == Err(VerbError::Full) {
+            self.core.note_full(link.slot);
+        }
         self.core.touch(link.slot);
-        Ok(())
+        sent
     }
 }
 

@@ -435,6 +435,65 @@ fn a_whole_frame_is_lent_and_kept_without_a_copy() {
     assert_eq!(end.handlers[0].kept.len(), 50);
 }
 
+/// Two links of one shard: the first takes all the memory there is, and the second wants some too.
+struct Hungry {
+    plan: Plan,
+    links: Vec<LinkId>,
+    up: usize,
+    fed: Sender<()>,
+}
+
+impl Hungry {
+    fn publish(link: LinkId, out: &mut Outbox<'_>) -> Result<(), PublishError> {
+        out.publish(link, Publish::new(TopicName::new("t").unwrap(), &[0; 10_000]))
+            .map(|_| ())
+    }
+}
+
+impl Handler for Hungry {
+    fn on_start(&mut self, _: Shard, out: &mut Outbox<'_>) {
+        for token in 0..2 {
+            self.links
+                .push(out.open_with(&self.plan, token, ConnectForm::new("")).unwrap());
+        }
+    }
+
+    fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {
+        match event {
+            Event::Connected(_) => {
+                self.up += 1;
+                if self.up == 2 {
+                    while Self::publish(self.links[0], out).is_ok() {}
+                    assert_eq!(Self::publish(self.links[1], out), Err(PublishError::Full));
+                }
+            }
+            Event::Writable if at.token == 1 => {
+                Self::publish(at.link, out).unwrap();
+                self.fed.send(()).unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_link_that_found_no_memory_is_told_when_there_is_some() {
+    let (_server, address) = echo_server();
+    let (fed, told) = channel();
+    let limits = Limits::default().buffer_bytes_max(64 * 1024 + 60 * 1024);
+    let engine = Engine::builder()
+        .limits(limits)
+        .start(|_| Hungry {
+            plan: plan(address),
+            links: Vec::new(),
+            up: 0,
+            fed: fed.clone(),
+        })
+        .unwrap();
+    told.recv_timeout(WAIT).unwrap();
+    assert!(engine.shutdown(WAIT).failed.is_empty());
+}
+
 /// What a server that is no engine answers to whoever connects.
 fn serve_once(answer: &'static [u8], read_first: bool) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind(any_port()).unwrap();

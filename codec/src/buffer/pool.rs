@@ -86,6 +86,13 @@ impl Pool {
         Some(block)
     }
 
+    /// Whether [`take`](Self::take) would give a block now.
+    pub fn has_room(&mut self, len_min: usize) -> bool {
+        // Taking and putting back is the same question without a second set of rules; it costs no allocation when
+        // there is a free block, and the new one is kept for the next `take` otherwise.
+        self.take(len_min).map(|block| self.put(block)).is_some()
+    }
+
     /// Takes a block back. One that something was kept from comes home later, by itself.
     pub fn put(&mut self, mut block: Block) {
         block.end_parking();

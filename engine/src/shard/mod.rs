@@ -27,6 +27,8 @@ use crate::{AcksLate, Event, Handler, Slug};
 const COMMANDS_PER_PASS: usize = 1024;
 /// How often a draining shard looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(5);
+/// How often links that found no memory look whether there is some.
+const STARVED_CHECK: Duration = Duration::from_millis(5);
 /// How long accepting rests after the system refused it.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -95,6 +97,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             self.take_commands();
             self.fire_timers();
             self.dial();
+            self.feed_starved();
             self.flush();
             if self.drained() {
                 return Ok(self.handler);
@@ -117,12 +120,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Stop::Draining(until) | Stop::Closing(until) => Some(until.min(self.core.now + DRAIN_CHECK)),
         };
         let commands = (!self.commands.is_empty()).then_some(self.core.now);
+        let starved = (!self.core.starved.is_empty()).then(|| self.core.now + STARVED_CHECK);
         [
             self.core.timers.next(),
             self.next_dial(),
             drain,
             commands,
             self.accept_again,
+            starved,
         ]
         .into_iter()
         .flatten()
@@ -259,6 +264,16 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
     }
 
+    /// Looks again at links whose verbs found no memory, once in a pass.
+    fn feed_starved(&mut self) {
+        for key in std::mem::take(&mut self.core.starved) {
+            if let Some(link) = self.core.links.at_mut(key) {
+                link.starved = false;
+                self.core.touch(key);
+            }
+        }
+    }
+
     /// Carries out what handlers and packets have asked of connections, until nothing is left to do.
     fn flush(&mut self) {
         while let Some(key) = self.core.dirty.pop() {
@@ -290,8 +305,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             }
             Ok(None) if matches!(link.phase, Phase::Flushing(_)) => self.finish_flushing(key),
             Ok(None) => {
-                if link.phase.is_live() && link.connection.has_room_again(tools.limits) {
+                if link.phase.is_live() && link.connection.has_room_again(&mut tools) {
                     self.deliver(key, Event::Writable);
+                } else {
+                    self.core.note_full(key);
                 }
             }
             Err(error) => {
