@@ -11,8 +11,10 @@ pub mod samples;
 
 use samples::samples;
 
-/// The body of each target.
-const TARGETS: [(&str, fn(&[u8])); 1] = [("frame", fuzz::frame)];
+type Body = fn(&[u8]);
+
+/// All targets.
+const TARGETS: [(&str, Body); 1] = [("frame", fuzz::frame)];
 
 fn fuzz_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
