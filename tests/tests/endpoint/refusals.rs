@@ -1,13 +1,15 @@
 //! Who stays outside, with the exact cause on both sides.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
+use std::time::{Duration, SystemTime};
 
 use fleetwire_codec::Version;
 use fleetwire_endpoint::Endpoint;
 use fleetwire_endpoint::pki::Pki;
 use fleetwire_engine::{ConnectForm, Failure, Slug};
-use fleetwire_tls::Versions;
+use fleetwire_tls::{Identity, Versions};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
 };
@@ -155,9 +157,7 @@ fn who_offers_no_alpn_takes_a_server_without_it() {
     let (address, server) = tls_server(pki.server_der().clone(), pki.server_key_der().into());
     let mut device = Device::trusting(pki.ca_pem());
     device.alpn = Vec::new();
-    let plan = device
-        .plan(address)
-        .connect_timeout(std::time::Duration::from_secs(1));
+    let plan = device.plan(address).connect_timeout(Duration::from_secs(1));
     let failure = Client::connect(&plan, device.form).err().unwrap();
     assert_eq!(failure.slug, Slug::CONNACK_TIMEOUT, "{failure:?}");
     assert_eq!(server.join().unwrap(), connect(5, "device-0"));
@@ -222,6 +222,49 @@ fn certificates_out_of_date() {
         );
         assert_eq!(server.join().unwrap(), b"");
     }
+}
+
+/// The endpoint's own authority has signed them, and yet they do not count: alert 45 for the dates; and a server's
+/// certificate does not make a device (RFC 5280 section 4.2.1.12).
+#[test]
+fn a_certificate_that_does_not_count() {
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("ca.crt"), &authority.ca_pem).unwrap();
+    fs::write(
+        directory.path().join("ca.key"),
+        authority.issuer.key().serialize_pem(),
+    )
+    .unwrap();
+    let pki = Pki::load_or_create::<&str>(directory.path(), []).unwrap();
+    let endpoint = Endpoint::builder().pki(pki).start().unwrap();
+    let mut device = Device::trusting(&authority.ca_pem);
+    let (for_devices, for_servers) = (
+        ExtendedKeyUsagePurpose::ClientAuth,
+        ExtendedKeyUsagePurpose::ServerAuth,
+    );
+    for (usage, from, to, slug, alert) in [
+        (&for_devices, 1999, 2001, "client_cert_expired", 45),
+        (&for_devices, 2998, 2999, "client_cert_expired", 45),
+        (&for_servers, 1999, 2999, "client_cert_refused", 43),
+    ] {
+        let (certificate, key) = authority.issue(&["device-0"], usage.clone(), from, to);
+        // Our client looks at the dates itself; this one's clock is of that time.
+        let years = u64::try_from(from - 1970).unwrap();
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(years * 31_557_600 + 15_000_000);
+        let pem = (certificate.pem(), key.serialize_pem());
+        let identity = Identity::from_pem_at(pem.0.as_bytes(), pem.1.as_bytes(), then).unwrap();
+        device.form.identity = Some(identity);
+        for versions in BOTH {
+            device.versions = versions;
+            let failure = refused(&device, &endpoint);
+            assert_eq!(failure.slug.as_str(), slug, "{versions:?}: {failure:?}");
+            assert!(failure.text.contains(&format!("alert {alert}")), "{failure:?}");
+        }
+    }
+    let counts = endpoint.shutdown(WAIT);
+    let expected = BTreeMap::from([("client_cert_expired", 4), ("client_cert_refused", 2)]);
+    assert_eq!((counts.tls_failures, counts.accepted), (expected, 0));
 }
 
 #[test]
