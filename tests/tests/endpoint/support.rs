@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fleetwire_endpoint::Endpoint;
 use fleetwire_endpoint::pki::{KeyType, Pki};
@@ -130,6 +130,15 @@ pub(crate) fn next<T>(events: &Events, mut pick: impl FnMut(At, OwnedKind) -> Op
         if let Some(picked) = pick(event.at, event.kind) {
             return picked;
         }
+    }
+}
+
+/// Waits for what comes about on another thread.
+pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < WAIT, "not within {WAIT:?}");
+        thread::yield_now();
     }
 }
 
