@@ -8,7 +8,8 @@
 //! What is compared: the engines, and a bare loop with as many connections, threads (one for the fleet, one for the
 //! server) and bytes, over the same mio, with the same interests and socket options. The bare loop also reads
 //! everything that is ready, then writes, but its packets are encoded beforehand and those that it receives are only
-//! counted by their bytes. What it costs is the system calls; what the engines cost above it is MQTT.
+//! counted by their bytes. What it costs is the system calls; what the engines cost above it is MQTT. How many sockets
+//! one poll finds ready, and so the number of polls, is left to chance on both sides: look at ratios on a quiet machine.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
