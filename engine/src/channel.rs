@@ -1,8 +1,9 @@
 //! The channel API: events as owned values, for applications that keep their state on threads of their own.
 //!
-//! When the queue is full, links that receive publishes stop being read; the network then holds the peer's output
-//! back. Pings go on. Life-cycle and completion events are never lost: what does not fit into the queue waits in the
-//! shard, where the stopped reading bounds it to a few events of each link and its in-flight window.
+//! When the queue is full, links that bring events by being read stop being read; the network then holds the peer's
+//! output back. Pings go on, commands wait. No event is lost: what does not fit into the queue waits in the shard,
+//! where the stopped reading bounds it to a few events of each link and its in-flight window, and at a shutdown it comes
+//! back with the handler ([`ChannelHandler::undelivered`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -176,6 +177,12 @@ pub struct ChannelHandler {
 }
 
 impl ChannelHandler {
+    /// What did not fit into the queue before the engine was shut down, in order: it comes after all that
+    /// [`Events`] still holds.
+    pub fn undelivered(self) -> impl Iterator<Item = OwnedEvent> {
+        self.waiting.into_iter()
+    }
+
     /// Queues an event; false when it has to wait.
     fn push(&mut self, event: OwnedEvent) -> bool {
         self.waiting.push_back(event);
@@ -205,13 +212,25 @@ impl ChannelHandler {
 
 impl Handler for ChannelHandler {
     fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {
-        let is_message = matches!(event, Event::Message(_));
+        // What reading brings stops when reading stops; the rest is bounded by the links and their windows.
+        let by_reading = matches!(
+            event,
+            Event::Message(_)
+                | Event::Acked(_)
+                | Event::Refused(_)
+                | Event::Subscribed(_)
+                | Event::Unsubscribed(_)
+        );
         let Some(kind) = owned(event) else { return };
-        if !self.push(OwnedEvent { at, kind }) && is_message {
-            out.pause_reading(at.link);
+        if !self.push(OwnedEvent { at, kind }) && by_reading {
+            out.hold_reading(at.link, true);
             self.stopped.push(at.link);
             self.shared.stalls.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn takes_commands(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     fn on_turn(&mut self, _now: Instant, out: &mut Outbox<'_>) {
@@ -219,7 +238,7 @@ impl Handler for ChannelHandler {
             return;
         }
         for link in self.stopped.drain(..) {
-            out.resume_reading(link);
+            out.hold_reading(link, false);
         }
     }
 }

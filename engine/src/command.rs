@@ -1,7 +1,5 @@
 //! What other threads ask of a shard.
 
-use std::time::Duration;
-
 use fleetwire_codec::{QoS, TopicFilterBuf};
 
 use crate::core::Core;
@@ -42,14 +40,10 @@ pub(crate) enum Command {
         link: LinkId,
         token: u64,
     },
-    Shutdown {
-        drain: Duration,
-    },
 }
 
 impl Command {
-    /// Carries the command out. What could not be done becomes an event of its link; a link that is gone has said so
-    /// already.
+    /// Carries the command out. What could not be done becomes an event of its link, also of one that is gone.
     pub(crate) fn apply(self, core: &mut Core) -> Option<(LinkId, Event<'static>)> {
         let now = core.now;
         let mut out = Outbox::new(core);
@@ -120,8 +114,6 @@ impl Command {
                 out.set_token(link, token);
                 None
             }
-            // The shard itself carries it out.
-            Self::Shutdown { .. } => None,
         }
     }
 }

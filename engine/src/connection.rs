@@ -32,8 +32,12 @@ pub(crate) struct Connection {
     /// A partial frame or record; whole frames only while reading is paused.
     pub(crate) parked: Option<Box<RecvBuf>>,
     send: SendBuf,
-    /// A verb answered `Full`; the application is told when there is room.
-    wants_room: bool,
+    /// A verb answered `Full` for want of output room; the application is told when there is some.
+    wants_output: bool,
+    /// The same for want of a packet identifier or of room in the in-flight window.
+    wants_window: bool,
+    /// Whole frames may be parked, because reading was paused between two of them.
+    pub(crate) frames_wait: bool,
     /// close_notify was queued.
     finished: bool,
 }
@@ -57,7 +61,9 @@ impl Connection {
             tls: None,
             parked: None,
             send: SendBuf::new(Framing::PLAIN, bytes_max),
-            wants_room: false,
+            wants_output: false,
+            wants_window: false,
+            frames_wait: false,
             finished: false,
         }
     }
@@ -76,9 +82,10 @@ impl Connection {
             match tls.open(tools.scratch, sealed, tools.flight) {
                 Ok(Opened::NeedMore) => break Step::Done,
                 Ok(Opened::Data { consumed, plain }) => {
-                    buffer
-                        .opened(consumed, plain, tools.limits.packet_len_max)
-                        .map_err(OpenFailure::Frame)?;
+                    if let Err(error) = buffer.opened(consumed, plain, tools.limits.packet_len_max) {
+                        let _ = self.send_flight(tools);
+                        return Err(OpenFailure::Frame(error));
+                    }
                 }
                 Ok(Opened::Handshake { consumed } | Opened::Nothing { consumed }) => buffer.skipped(consumed),
                 Ok(Opened::Established { consumed }) => {
@@ -146,7 +153,7 @@ impl Connection {
         tools: &mut Tools<'_>,
     ) -> Result<(), VerbError> {
         let sent = self.encode_packet(packet, version, tools.pool);
-        self.wants_room |= sent == Err(VerbError::Full);
+        self.wants_output |= sent == Err(VerbError::Full);
         sent?;
         self.session.sent(tools.now);
         Ok(())
@@ -182,7 +189,7 @@ impl Connection {
         tools: &mut Tools<'_>,
     ) -> Result<Option<PacketId>, PublishError> {
         let mut packet = self.session.prepare_publish(publish).inspect_err(|error| {
-            self.wants_room |= *error == PublishError::Full;
+            self.wants_window |= *error == PublishError::Full;
         })?;
         let version = self.session.version();
         let len = packet.encoded_len(version).map_err(|_| PublishError::TooLarge)?;
@@ -196,7 +203,11 @@ impl Connection {
                 intended: publish.intended.unwrap_or(tools.now),
                 sent: tools.now,
             };
-            packet.packet_id = Some(self.session.begin(entry).ok_or(PublishError::Full)?);
+            packet.packet_id = self.session.begin(entry);
+            if packet.packet_id.is_none() {
+                self.wants_window = true;
+                return Err(PublishError::Full);
+            }
         }
         match self.encode_publish(&packet, len, tools.pool) {
             Ok(()) => {
@@ -207,7 +218,7 @@ impl Connection {
                 if let Some(packet_id) = packet.packet_id {
                     self.session.cancel(packet_id, Kind::Publish);
                 }
-                self.wants_room |= error == VerbError::Full;
+                self.wants_output |= error == VerbError::Full;
                 Err(error.into())
             }
         }
@@ -257,7 +268,10 @@ impl Connection {
             intended: tools.now,
             sent: tools.now,
         };
-        let packet_id = self.session.begin(entry).ok_or(VerbError::Full)?;
+        let Some(packet_id) = self.session.begin(entry) else {
+            self.wants_window = true;
+            return Err(VerbError::Full);
+        };
         self.send_packet(&packet(packet_id), tools)
             .inspect_err(|_| self.session.cancel(packet_id, kind))?;
         Ok(packet_id)
@@ -309,26 +323,25 @@ impl Connection {
 
     /// Whether the application is to be told that there is room again; true once.
     pub(crate) fn has_room_again(&mut self, tools: &mut Tools<'_>) -> bool {
-        let room = self.wants_room && self.own_bounds_have_room(tools.limits) && self.has_memory(tools.pool);
-        if room {
-            self.wants_room = false;
+        let window = self.wants_window && self.session.window_has_room();
+        let output = self.wants_output
+            && self.output_has_room(tools.limits)
+            && tools.pool.has_room(self.send.contiguous_max());
+        if window || output {
+            self.wants_window = false;
+            self.wants_output = false;
         }
-        room
+        window || output
     }
 
     /// A verb answered `Full` though nothing of this connection is on its way: only the shard's memory can have been
     /// the reason, and no event of this connection will tell when there is some.
     pub(crate) fn is_starved(&self, limits: &Limits) -> bool {
-        self.wants_room && self.is_flushed() && self.own_bounds_have_room(limits)
+        self.wants_output && self.is_flushed() && self.output_has_room(limits)
     }
 
-    fn own_bounds_have_room(&self, limits: &Limits) -> bool {
-        self.session.window_has_room()
-            && self.send.in_flight_len() + self.send.len() <= limits.output_bytes_max / 2
-    }
-
-    fn has_memory(&self, pool: &mut Pool) -> bool {
-        pool.has_room(self.send.contiguous_max())
+    fn output_has_room(&self, limits: &Limits) -> bool {
+        self.send.in_flight_len() + self.send.len() <= limits.output_bytes_max / 2
     }
 }
 

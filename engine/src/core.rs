@@ -26,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) flight: Vec<u8>,
     /// What every socket is received into; `None` only while it is parsed.
     pub(crate) hot: Option<RecvBuf>,
+    /// The link whose parked bytes were copied to the hot block for the read that is under way.
+    pub(crate) lent: Option<Key>,
     pub(crate) links: Links,
     pub(crate) ids: Ids,
     pub(crate) timers: Timers,
@@ -119,6 +121,7 @@ impl Core {
         let link = self.new_link(id, token, Phase::Queued, Some(Box::new(client)));
         self.links.insert(link);
         self.dialer.queue.push_back(id);
+        self.prune_dialer();
     }
 
     pub(crate) fn new_link(
@@ -143,6 +146,7 @@ impl Core {
             armed: None,
             wishes: Wishes::default(),
             paused: false,
+            held: false,
             reading: true,
             dirty: false,
             starved: false,
@@ -167,6 +171,19 @@ impl Core {
         }
     }
 
+    /// Drops ids from the dialler's queue whose links are gone, when they have become most of it.
+    pub(crate) fn prune_dialer(&mut self) {
+        let Self { links, dialer, .. } = self;
+        if dialer.queue.len() > 2 * links.len() + 1024 {
+            let waits = |id: &LinkId| {
+                links
+                    .at(id.slot)
+                    .is_some_and(|link| link.id == *id && link.phase == Phase::Queued)
+            };
+            dialer.queue.retain(waits);
+        }
+    }
+
     /// Asks for the end of a link, or of its present connection.
     pub(crate) fn wish_close(&mut self, id: LinkId, how: CloseWish, remove: bool) {
         if let Some(link) = self.links.get_mut(id) {
@@ -179,22 +196,27 @@ impl Core {
 
 impl Targets for Core {
     fn receive(&mut self, key: Key) -> &mut [u8] {
-        let Self { links, hot, pool, .. } = self;
-        let parked = links.at_mut(key).map(|link| &mut link.connection.parked);
-        if let Some(place) = parked
-            && let Some(parked) = place.take()
-        {
-            // A busy connection goes on in the hot block, where one read takes more.
-            let back = match hot {
-                Some(hot) if parked.wants_hot() => hot.unpark(*parked, pool).map(Box::new),
-                _ => Some(parked),
-            };
-            if back.is_some() {
-                *place = back;
-                return place.as_mut().map(|parked| parked.spare()).unwrap_or_default();
-            }
+        let Self {
+            links,
+            hot,
+            pool,
+            lent,
+            ..
+        } = self;
+        let Some(hot) = hot.as_mut() else { return &mut [] };
+        if lent.take().is_some() || hot.spare().is_empty() {
+            // A copy that no read followed must not be seen by the next connection, and a block that the application
+            // keeps is replaced as soon as there is memory.
+            let _ = hot.reset(pool);
         }
-        hot.as_mut().map(RecvBuf::spare).unwrap_or_default()
+        if let Some(parked) = links.at_mut(key).and_then(|link| link.connection.parked.as_mut()) {
+            // A busy connection goes on in the hot block, where one read takes more.
+            if !(parked.wants_hot() && hot.unpark(parked)) {
+                return parked.spare();
+            }
+            *lent = Some(key);
+        }
+        hot.spare()
     }
 }
 

@@ -19,7 +19,7 @@ impl<'a> Dial<'a> {
         Self { form, attempt }
     }
 
-    /// Attempts since the last connection (from 1).
+    /// Attempts since the last connection that lasted 30 s (from 1).
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -48,7 +48,7 @@ impl<'a> Dial<'a> {
         self
     }
 
-    /// Keep-alive in whole seconds, at most 65,535; 0 switches it off (v5 section 3.1.2.10).
+    /// Keep-alive, rounded up to whole seconds, at most 65,535; zero switches it off (v5 section 3.1.2.10).
     pub fn keep_alive(&mut self, keep_alive: Duration) -> &mut Self {
         self.form.keep_alive = keep_alive;
         self
@@ -150,7 +150,11 @@ impl ConnectForm {
     }
 
     pub(crate) fn keep_alive_secs(&self) -> u16 {
-        u16::try_from(self.keep_alive.as_secs()).unwrap_or(u16::MAX)
+        let secs = self
+            .keep_alive
+            .as_secs()
+            .saturating_add(u64::from(self.keep_alive.subsec_nanos() > 0));
+        u16::try_from(secs).unwrap_or(u16::MAX)
     }
 
     /// The packet. Sessions end with their connection for now, so Clean Start is always set.

@@ -102,12 +102,13 @@ impl EngineBuilder {
         if self.listeners.len() > LISTENERS_MAX {
             return Err(StartError::TooManyListeners);
         }
+        let limits = self.limits.at_least_one();
         let (mut sockets, mut options) = (Vec::new(), Vec::new());
         for (listener, tls, token) in self.listeners {
             sockets.push(listener);
             options.push(ListenerOptions { tls, token });
         }
-        let mut threads = Vec::with_capacity(self.shards);
+        let mut loops = Vec::with_capacity(self.shards);
         let mut doors = Vec::with_capacity(self.shards);
         for index in 0..self.shards {
             let shard = Shard {
@@ -115,21 +116,25 @@ impl EngineBuilder {
                 count: self.shards,
                 seed: self.seed,
             };
-            let (commands, receiver) = bounded(self.limits.commands_max.max(1));
+            let (commands, receiver) = bounded(limits.commands_max);
+            let (stop, stops) = bounded(1);
             let (driver, wake) = MioDriver::new(std::mem::take(&mut sockets)).map_err(StartError::Io)?;
-            let ids = Ids::new(index, self.limits.links_max);
+            let ids = Ids::new(index, limits.links_max);
             let counters = Arc::new(Counters::default());
             let rate = self.connect_rate / self.shards as f64;
-            let core = core(shard, &self.limits, rate, ids.clone(), Arc::clone(&counters))?;
-            let shard_loop =
-                ShardLoop::new(core, driver, make(shard), receiver, std::mem::take(&mut options));
-            let thread = thread::Builder::new()
-                .name(format!("fleetwire-{index}"))
-                .spawn(move || run(shard_loop))
-                .map_err(StartError::Io)?;
-            threads.push(thread);
+            let core = core(shard, &limits, rate, ids.clone(), Arc::clone(&counters))?;
+            let options = std::mem::take(&mut options);
+            loops.push(ShardLoop::new(
+                core,
+                driver,
+                make(shard),
+                receiver,
+                stops,
+                options,
+            ));
             doors.push(Door {
                 commands,
+                stop,
                 wake,
                 ids,
                 counters,
@@ -139,7 +144,19 @@ impl EngineBuilder {
             doors: doors.into(),
             next: Arc::new(AtomicUsize::new(0)),
         };
-        Ok(Engine { threads, handle })
+        // From here on a failure drops the engine, which stops the shards that run already.
+        let mut engine = Engine {
+            threads: Vec::with_capacity(loops.len()),
+            handle,
+        };
+        for (index, shard_loop) in loops.into_iter().enumerate() {
+            let thread = thread::Builder::new()
+                .name(format!("fleetwire-{index}"))
+                .spawn(move || run(shard_loop))
+                .map_err(StartError::Io)?;
+            engine.threads.push(thread);
+        }
+        Ok(engine)
     }
 }
 
@@ -163,6 +180,7 @@ fn core(
         limits: limits.clone(),
         now,
         hot: Some(RecvBuf::new(hot)),
+        lent: None,
         pool,
         scratch: Scratch::new(),
         flight: Vec::new(),
@@ -315,6 +333,7 @@ pub struct Shutdown<H> {
 #[derive(Debug)]
 struct Door {
     commands: Sender<Command>,
+    stop: Sender<Duration>,
     wake: Wake,
     ids: Ids,
     counters: Arc<Counters>,
@@ -351,23 +370,37 @@ impl EngineHandle {
         token: u64,
         form: Option<Box<ConnectForm>>,
     ) -> Result<LinkId, OpenError> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.doors.len().max(1);
-        let door = self.doors.get(turn).ok_or(OpenError::ShuttingDown)?;
-        let id = door.ids.reserve().ok_or(OpenError::TooManyLinks)?;
-        let command = Command::Open {
-            id,
-            plan: plan.clone(),
-            token,
-            form,
-        };
-        door.send(command).map_err(|(error, _)| {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut answer = OpenError::ShuttingDown;
+        let mut form = form;
+        // Any shard will do, so one that is full is passed over.
+        for turn in 0..self.doors.len() {
+            let Some(door) = self.doors.get((first.wrapping_add(turn)) % self.doors.len()) else {
+                continue;
+            };
+            let Some(id) = door.ids.reserve() else {
+                answer = OpenError::TooManyLinks;
+                continue;
+            };
+            let command = Command::Open {
+                id,
+                plan: plan.clone(),
+                token,
+                form: form.take(),
+            };
+            let Err((error, command)) = door.send(command) else {
+                return Ok(id);
+            };
             door.ids.release(id);
-            match error {
+            if let Command::Open { form: back, .. } = command {
+                form = back;
+            }
+            answer = match error {
                 HandleError::Full => OpenError::Full,
                 HandleError::Stopped => OpenError::ShuttingDown,
-            }
-        })?;
-        Ok(id)
+            };
+        }
+        Err(answer)
     }
 
     /// Publishes. If the link does not accept it, `Dropped` says why.
@@ -462,8 +495,8 @@ impl EngineHandle {
 
     fn stop(&self, drain: Duration) {
         for door in self.doors.iter() {
-            // It blocks only while the shard takes the commands before it, and fails only if the shard is gone.
-            let _ = door.commands.send(Command::Shutdown { drain });
+            // The first one counts; without a shard there is nothing to stop.
+            let _ = door.stop.try_send(drain);
             door.wake.wake();
         }
     }

@@ -17,7 +17,8 @@ use fleetwire_codec::{
 pub enum Event<'a> {
     /// Client role: the CONNACK accepted the connection.
     Connected(Connected<'a>),
-    /// Client role: an attempt ended before its CONNACK, or with one that refuses.
+    /// Client role: an attempt ended before its CONNACK, or with one that refuses. Server role: a connection ended in
+    /// its TLS handshake, before `Accepted`.
     Failed(Failure),
     /// A publish was acknowledged.
     Acked(Ack),
@@ -37,7 +38,8 @@ pub enum Event<'a> {
     Due(Due),
     /// Server role: a connection is there, with TLS if the listener has it; nothing of MQTT has been read.
     Accepted(Accepted<'a>),
-    /// Server role: CONNECT. To be answered with `accept` or `refuse`, now or later; reading pauses meanwhile.
+    /// Server role: CONNECT. To be answered with `accept` or `refuse`, now or within
+    /// `Limits::accept_timeout`; reading pauses meanwhile.
     Connect(Connect<'a>),
     /// Server role: SUBSCRIBE, to be answered with `suback`.
     Subscribe(Subscribe<'a>),
@@ -49,7 +51,8 @@ pub enum Event<'a> {
     Rejected(Rejected),
     /// After a verb answered `Full`: there is room again.
     Writable,
-    /// A connection that was up has ended. A server link is gone after this; a client link stays until it is closed.
+    /// A connection that was up, for a server since `Accepted`, has ended. A server link is gone after this; a client
+    /// link stays until it is closed.
     Disconnected(Disconnected),
 }
 

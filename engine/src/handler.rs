@@ -27,6 +27,12 @@ pub trait Handler: Send + 'static {
     /// Something happened on a link.
     fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>);
 
+    /// Whether commands of [`EngineHandle`](crate::EngineHandle)s may be carried out now. Otherwise they wait, and the
+    /// handles answer `Full` in the end. During a shutdown nobody is asked.
+    fn takes_commands(&self) -> bool {
+        true
+    }
+
     /// A pass of the event loop is over.
     fn on_turn(&mut self, now: Instant, out: &mut Outbox<'_>) {
         let _ = (now, out);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The bounds of an engine. All are settings; what happens when one is reached stands at each.
+/// The bounds of an engine. All are settings; what happens when one is reached stands at each. Counts of 0 are taken
+/// as 1.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -19,7 +20,7 @@ pub struct Limits {
     /// QoS 1 publishes of one connection without acknowledgement; the peer's Receive Maximum may lower it.
     /// Past it `publish` answers `Full`.
     pub in_flight_max: u16,
-    /// Bytes of all buffers of one shard. Past it verbs answer `Full`, and a connection whose partial packet
+    /// Bytes of all buffers of one shard; partial packets may hold half of them. Past it verbs answer `Full`, and a connection whose partial packet
     /// finds no buffer is closed as [`Slug::OVERLOADED`](crate::Slug::OVERLOADED).
     pub buffer_bytes_max: usize,
     /// Bytes of one shard's blocks that the application keeps by [`Message::retain`](crate::Message::retain)
@@ -31,7 +32,7 @@ pub struct Limits {
     pub ack_timeout: Duration,
     /// How long a PINGRESP may take (at most the keep-alive itself).
     pub pingresp_timeout: Duration,
-    /// Server role: how long a client may take from accept to its whole CONNECT.
+    /// Server role: how long it may take from accept to the application's answer to CONNECT.
     pub accept_timeout: Duration,
     /// How long a closing connection may take to take its last bytes and to close in turn.
     pub linger_timeout: Duration,
@@ -53,6 +54,17 @@ impl Default for Limits {
             accept_timeout: Duration::from_secs(10),
             linger_timeout: Duration::from_secs(2),
         }
+    }
+}
+
+impl Limits {
+    /// With a bound of nothing an engine could do nothing: each is at least one.
+    pub(crate) fn at_least_one(mut self) -> Self {
+        self.links_max = self.links_max.max(1);
+        self.handshakes_max = self.handshakes_max.max(1);
+        self.in_flight_max = self.in_flight_max.max(1);
+        self.commands_max = self.commands_max.max(1);
+        self
     }
 }
 

@@ -168,6 +168,8 @@ pub(crate) struct Link {
     pub(crate) wishes: Wishes,
     /// The application does not want to read.
     pub(crate) paused: bool,
+    /// The queue of a channel engine is full.
+    pub(crate) held: bool,
     /// The driver reads from the connection.
     pub(crate) reading: bool,
     /// In the shard's list of links that wait for memory.
@@ -202,8 +204,12 @@ impl Link {
     /// always when a connection that is over waits for the peer's end of it.
     pub(crate) fn wants_reading(&self) -> bool {
         match self.phase {
+            // A client has to hear its CONNACK.
+            Phase::Mqtt if self.is_client() => true,
             Phase::Mqtt | Phase::Up => {
-                !self.paused && self.connection.session.state() != crate::session::State::Deciding
+                !self.paused
+                    && !self.held
+                    && self.connection.session.state() != crate::session::State::Deciding
             }
             _ => true,
         }

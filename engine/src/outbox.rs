@@ -177,7 +177,8 @@ impl<'a> Outbox<'a> {
     }
 
     /// Ends the link: a client says DISCONNECT 0x00 (no will is sent) and does not come back; a server flushes and
-    /// closes. `Disconnected` follows if the connection was up.
+    /// closes. `Disconnected` follows if the connection was up, `Failed` if an attempt was under way, nothing if the link
+    /// was waiting for one.
     pub fn close(&mut self, link: LinkId) {
         self.core.wish_close(link, CloseWish::Orderly(None), true);
     }
@@ -192,7 +193,10 @@ impl<'a> Outbox<'a> {
             return;
         }
         let disconnect = Packet::Disconnect(Disconnect { reason, properties });
-        if live.connection.session.version() == Version::V5 && live.connection.session.is_up() {
+        // 3.1.1 knows one DISCONNECT only, the client's good-bye.
+        let speakable = live.connection.session.version() == Version::V5
+            || (live.is_client() && reason == ReasonCode::NORMAL_DISCONNECTION);
+        if speakable && live.connection.session.is_up() {
             // Without room for it the peer sees the end of the stream instead.
             let _ = live.connection.send_packet(&disconnect, &mut tools);
         }
@@ -206,7 +210,8 @@ impl<'a> Outbox<'a> {
         self.core.wish_close(link, CloseWish::Abort, false);
     }
 
-    /// Stops reading from the link: the peer's output waits in the network, and in the end at the peer.
+    /// Stops reading from the link, across reconnects: the peer's output waits in the network, and in the end at the
+    /// peer. A client still hears its CONNACK.
     pub fn pause_reading(&mut self, link: LinkId) {
         self.set_paused(link, true);
     }
@@ -221,6 +226,16 @@ impl<'a> Outbox<'a> {
             && live.paused != paused
         {
             live.paused = paused;
+            self.core.touch(link.slot);
+        }
+    }
+
+    /// As pausing and resuming, apart from what the application wants.
+    pub(crate) fn hold_reading(&mut self, link: LinkId, held: bool) {
+        if let Some(live) = self.core.links.get_mut(link)
+            && live.held != held
+        {
+            live.held = held;
             self.core.touch(link.slot);
         }
     }

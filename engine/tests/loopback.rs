@@ -637,3 +637,204 @@ fn a_panicking_handler_ends_its_shard_with_a_report() {
     let end = engine.shutdown(WAIT);
     assert_eq!(end.failed, [(0, "panicked: on purpose".to_owned())]);
 }
+
+/// The bytes of a CONNECT of 3.1.1 with that client id, keep-alive off.
+fn connect_bytes(client_id: &str) -> Vec<u8> {
+    let mut bytes = b"\x10\x00\x00\x04MQTT\x04\x02\x00\x00\x00".to_vec();
+    bytes.push(client_id.len() as u8);
+    bytes.extend_from_slice(client_id.as_bytes());
+    bytes[1] = (bytes.len() - 2) as u8;
+    bytes
+}
+
+fn connect_by_hand(address: SocketAddr, client_id: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    stream.write_all(&connect_bytes(client_id)).unwrap();
+    let mut connack = [0; 4];
+    stream.read_exact(&mut connack).unwrap();
+    assert_eq!(connack, [0x20, 2, 0, 0]);
+    stream
+}
+
+#[test]
+fn a_partial_packet_never_reaches_another_connection() {
+    let (server, address) = echo_server();
+    // A short publish in two parts and the start of a long one: the second part fills the small block that the first
+    // was parked in to its last byte, so the link is read again, this time into the hot block, and there is nothing.
+    let mut publishes = b"\x30\x65\x00\x01t".to_vec();
+    publishes.resize(103, b's');
+    publishes.extend_from_slice(b"\x30\xe8\x07\x00\x01t");
+    publishes.resize(103 + 1003, b'l');
+    let mut first = connect_by_hand(address, "first");
+    let before = server.stats().bytes_in;
+    first.write_all(&publishes[..3]).unwrap();
+    while server.stats().bytes_in < before + 3 {
+        thread::yield_now();
+    }
+    first.write_all(&publishes[3..512]).unwrap();
+    let mut echo = vec![0; 103 + 5];
+    first.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo[..10], b"\x30\x6a\x00\x06echo/t");
+    for _ in 0..3 {
+        let mut second = connect_by_hand(address, "second");
+        second.write_all(b"\x30\x04\x00\x01tB").unwrap();
+        let mut echo = [0; 11];
+        second.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"\x30\x09\x00\x06echo/tB");
+    }
+    first.write_all(&publishes[512..]).unwrap();
+    let mut echo = vec![0; 1003 + 5];
+    first.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo[..11], b"\x30\xed\x07\x00\x06echo/t");
+    assert!(echo[11..].iter().all(|byte| *byte == b'l'));
+}
+
+#[test]
+fn a_publish_to_a_link_that_is_gone_comes_back() {
+    let (_server, address) = echo_server();
+    let (engine, events) = channel_engine(Engine::builder(), 64);
+    let handle = engine.handle();
+    let gone = handle
+        .open_with(&plan(address), 1, ConnectForm::new("a"))
+        .unwrap();
+    wait_for(&events, connected);
+    handle.close(gone).unwrap();
+    wait_for(&events, |_, kind| {
+        matches!(kind, OwnedKind::Disconnected(_)).then_some(())
+    });
+    while engine.stats().links > 0 {
+        thread::yield_now();
+    }
+    let next = handle
+        .open_with(&plan(address), 2, ConnectForm::new("b"))
+        .unwrap();
+    wait_for(&events, connected);
+    assert_ne!(gone, next);
+    handle
+        .publish(gone, OwnedPublish::new(topic("t"), "x").token(9))
+        .unwrap();
+    wait_for(&events, |at, kind| match kind {
+        OwnedKind::Dropped(dropped) => {
+            assert_eq!((at.link, at.token, dropped.token), (gone, 0, 9));
+            Some(())
+        }
+        _ => None,
+    });
+}
+
+#[test]
+fn commands_wait_while_nobody_takes_events_and_the_last_events_come_back_with_the_handler() {
+    let (_server, address) = echo_server();
+    let limits = Limits::default().commands_max(16);
+    let (engine, events) = channel_engine(Engine::builder().limits(limits), 4);
+    let handle = engine.handle();
+    let link = handle
+        .open_with(&plan(address), 0, ConnectForm::new("a"))
+        .unwrap();
+    wait_for(&events, connected);
+    let mut accepted = 0;
+    let refused = loop {
+        match handle.publish(
+            link,
+            OwnedPublish::new(topic("t"), "x")
+                .qos(QoS::AtLeastOnce)
+                .token(accepted),
+        ) {
+            Ok(()) => accepted += 1,
+            // Full for good: the events are not taken.
+            Err(returned) if events.stalls() > 0 => break returned,
+            Err(_) => thread::yield_now(),
+        }
+    };
+    assert_eq!(refused.error, fleetwire_engine::HandleError::Full);
+    assert_eq!(refused.publish.token, accepted);
+    let end = engine.shutdown(Duration::ZERO);
+    let mut ended = vec![0; accepted as usize];
+    let taken: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
+    let undelivered = end
+        .handlers
+        .into_iter()
+        .flat_map(fleetwire_engine::ChannelHandler::undelivered);
+    for event in taken.into_iter().chain(undelivered) {
+        match event.kind {
+            OwnedKind::Acked(ack) => ended[ack.token as usize] += 1,
+            OwnedKind::Dropped(dropped) => ended[dropped.token as usize] += 1,
+            _ => {}
+        }
+    }
+    assert!(ended.iter().all(|count| *count == 1), "{ended:?}");
+}
+
+#[test]
+fn a_listener_waits_at_the_bound_of_links_and_goes_on_below_it() {
+    let listener = Listener::bind(any_port()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = Limits::default()
+        .links_max(1)
+        .linger_timeout(Duration::from_millis(20));
+    let server = Engine::builder()
+        .limits(limits)
+        .listen(listener, None, 0)
+        .start(|_| Echo::default())
+        .unwrap();
+    let first = connect_by_hand(address, "first");
+    let waiting: Vec<_> = (0..3)
+        .map(|index| thread::spawn(move || drop(connect_by_hand(address, &format!("later-{index}")))))
+        .collect();
+    drop(first);
+    for thread in waiting {
+        thread.join().unwrap();
+    }
+    while server.stats().links > 0 {
+        thread::yield_now();
+    }
+    assert_eq!(server.shutdown(WAIT).handlers[0].connects, 4);
+}
+
+/// Schedules itself for this very moment, again and again.
+struct Eager {
+    plan: Plan,
+    due: u64,
+    acked: Sender<()>,
+}
+
+impl Handler for Eager {
+    fn on_start(&mut self, _: Shard, out: &mut Outbox<'_>) {
+        out.open_with(&self.plan, 0, ConnectForm::new("a")).unwrap();
+    }
+
+    fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {
+        match event {
+            Event::Connected(_) => out.every(at.link, at.now, Duration::from_secs(3600)).unwrap(),
+            Event::Due(_) => {
+                self.due += 1;
+                out.every(at.link, at.now, Duration::from_secs(3600)).unwrap();
+                if self.due == 10 {
+                    let publish = Publish::new(TopicName::new("t").unwrap(), b"").qos(QoS::AtLeastOnce);
+                    out.publish(at.link, publish).unwrap();
+                }
+            }
+            Event::Acked(_) => self.acked.send(()).unwrap(),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn neither_an_eager_schedule_nor_a_deadline_of_nothing_stalls_the_shard() {
+    let (_server, address) = echo_server();
+    let (acked, told) = channel();
+    let limits = Limits::default().ack_timeout(Duration::ZERO).in_flight_max(0);
+    let engine = Engine::builder()
+        .limits(limits)
+        .start(|_| Eager {
+            plan: plan(address),
+            due: 0,
+            acked: acked.clone(),
+        })
+        .unwrap();
+    told.recv_timeout(WAIT).unwrap();
+    assert!(engine.shutdown(WAIT).failed.is_empty());
+}

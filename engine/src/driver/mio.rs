@@ -24,8 +24,10 @@ use fleetwire_codec::buffer::Block;
 
 /// Events that one call of the system's poll may bring.
 const EVENTS_PER_POLL: usize = 1024;
-/// Connections that one listener may bring in one pass, so that a storm of them does not starve the others.
+/// Connections that may be accepted in one pass, so that a storm of them does not starve those that are there.
 const ACCEPTS_PER_PASS: usize = 64;
+/// How long reading rests when there was no memory to read into.
+const MEMORY_REST: Duration = Duration::from_millis(5);
 /// Longer waits are cut: epoll counts milliseconds in 31 bits.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Tokens from here on are not connections.
@@ -80,6 +82,10 @@ pub(crate) struct MioDriver {
     listeners_ready: Vec<bool>,
     accepting: bool,
     accepts_left: usize,
+    /// Which listener is asked first, so that a storm on one does not starve the others.
+    listener_next: usize,
+    /// A read found nowhere to read into in this pass.
+    no_memory: bool,
     /// How many of `ready` have not had their turn in this pass.
     turns_left: usize,
     pending: Arc<AtomicBool>,
@@ -109,6 +115,8 @@ impl MioDriver {
             listeners,
             accepting: true,
             accepts_left: 0,
+            listener_next: 0,
+            no_memory: false,
             turns_left: 0,
             pending: Arc::clone(&pending),
         };
@@ -234,7 +242,10 @@ impl MioDriver {
 
     fn accept(&mut self) -> Option<Completion<TcpStream>> {
         while self.accepting && self.accepts_left > 0 {
-            let index = self.listeners_ready.iter().position(|ready| *ready)?;
+            let count = self.listeners_ready.len();
+            let mut turns = (0..count).map(|turn| (self.listener_next + turn) % count);
+            let index = turns.find(|index| self.listeners_ready.get(*index) == Some(&true))?;
+            self.listener_next = index + 1;
             let listener = self.listeners.get(index)?;
             match listener.accept() {
                 Ok((incoming, peer)) => {
@@ -289,6 +300,7 @@ impl MioDriver {
         let target = targets.receive(key);
         let wanted = target.len();
         if wanted == 0 {
+            self.no_memory = true;
             socket.listed = true;
             self.ready.push_back((key, socket.serial));
             return None;
@@ -325,6 +337,7 @@ impl Driver for MioDriver {
             || !self.done.is_empty()
             || (self.accepting && self.listeners_ready.contains(&true));
         let timeout = match until {
+            _ if std::mem::take(&mut self.no_memory) => Some(MEMORY_REST),
             _ if busy => Some(Duration::ZERO),
             Some(until) => Some(until.saturating_duration_since(Instant::now()).min(WAIT_MAX)),
             None => None,
@@ -389,6 +402,20 @@ impl Driver for MioDriver {
             return;
         };
         socket.reading = reading;
+        if !reading
+            && let Some(error) = socket.write_error.take()
+            && !std::mem::replace(&mut socket.ended, true)
+        {
+            // Nobody will read on to its end.
+            self.done.push_back((
+                key,
+                socket.serial,
+                Completion::Closed {
+                    key,
+                    error: Some(error),
+                },
+            ));
+        }
         if reading && socket.readable && !socket.listed {
             socket.listed = true;
             self.ready.push_back((key, socket.serial));

@@ -417,7 +417,8 @@ impl Session {
             .acks_late_told
             .filter(|told| *told > oldest)
             .unwrap_or(oldest);
-        Some(after(told, limits.ack_timeout))
+        // Below a millisecond it would be late for ever.
+        Some(after(told, limits.ack_timeout.max(Duration::from_millis(1))))
     }
 
     /// What is due now; to be called again until it answers `None`.

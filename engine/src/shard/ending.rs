@@ -30,7 +30,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         match link.phase {
             Phase::Idle | Phase::Queued | Phase::Backoff(_) => return self.remove_if_wished(key),
             Phase::Flushing(_) | Phase::Lingering(_) => return,
-            Phase::Tcp | Phase::Tls => return self.end(key, cause, How::Now),
+            Phase::Tcp | Phase::Tls => {
+                let how = if matches!(wish, CloseWish::Abort) {
+                    How::Reset
+                } else {
+                    How::Now
+                };
+                return self.end(key, cause, how);
+            }
             Phase::Mqtt | Phase::Up => {}
         }
         match wish {
@@ -70,7 +77,6 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let known_up = link.is_known_up();
         let connected_for = now.saturating_duration_since(link.up_since);
         link.phase = Phase::Flushing(linger_until);
-        link.paused = false;
         if let Some(parked) = link.connection.parked.take() {
             parked.release(tools.pool);
         }
@@ -158,10 +164,6 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         if !link.connection.finish(&mut tools) {
             return self.core.touch(key);
         }
-        if link.is_client() {
-            self.driver.close(key, false);
-            return self.after_close(key);
-        }
         // Closing a socket with unread input resets the connection, and the reset may overtake our last bytes.
         link.phase = Phase::Lingering(linger_until);
         self.driver.shutdown_write(key);
@@ -199,11 +201,18 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
 /// Tells the peer why, as far as its version and state have words for it.
 fn say_goodbye(link: &mut Link, cause: &Cause, tools: &mut crate::connection::Tools<'_>) {
-    let session = &link.connection.session;
+    let (session, is_client) = (&link.connection.session, link.is_client());
     if let Some(reason) = cause.reason
         && session.is_up()
         && session.version() == Version::V5
     {
+        // Table 3-10 keeps these for servers.
+        let reason = match reason {
+            ReasonCode::KeepAliveTimeout | ReasonCode::QoSNotSupported if is_client => {
+                ReasonCode::UnspecifiedError
+            }
+            reason => reason,
+        };
         // Without room for it the peer sees the end of the stream instead.
         let _ = link
             .connection

@@ -11,7 +11,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use fleetwire_codec::ReasonCode;
+use fleetwire_codec::{Packet, ReasonCode};
 
 use crate::clock::after;
 use crate::command::Command;
@@ -21,7 +21,7 @@ use crate::failure::Cause;
 use crate::link::{CloseWish, Phase};
 use crate::outbox::Outbox;
 use crate::session::Expired;
-use crate::{AcksLate, Event, Handler, Slug};
+use crate::{AcksLate, At, Event, Handler, Slug};
 
 /// Commands that one pass takes, so that a flood of them does not starve the network.
 const COMMANDS_PER_PASS: usize = 1024;
@@ -59,6 +59,7 @@ pub(crate) struct ShardLoop<H, D> {
     driver: D,
     handler: H,
     commands: Receiver<Command>,
+    stops: Receiver<Duration>,
     listeners: Vec<ListenerOptions>,
     stop: Stop,
     accept_again: Option<Instant>,
@@ -76,6 +77,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         driver: D,
         handler: H,
         commands: Receiver<Command>,
+        stops: Receiver<Duration>,
         listeners: Vec<ListenerOptions>,
     ) -> Self {
         Self {
@@ -83,6 +85,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             driver,
             handler,
             commands,
+            stops,
             listeners,
             stop: Stop::No,
             accept_again: None,
@@ -99,7 +102,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             self.dial();
             self.feed_starved();
             self.flush();
-            if self.drained() {
+            let complete = self.drained();
+            self.regulate_accepting();
+            self.report();
+            if complete && self.commands.is_empty() {
                 return Ok(self.handler);
             }
             self.core.now = self.driver.wait(self.wake_at())?;
@@ -109,8 +115,6 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             self.handler
                 .on_turn(self.core.now, &mut Outbox::new(&mut self.core));
             self.flush();
-            self.regulate_accepting();
-            self.report();
         }
     }
 
@@ -119,7 +123,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Stop::No => None,
             Stop::Draining(until) | Stop::Closing(until) => Some(until.min(self.core.now + DRAIN_CHECK)),
         };
-        let commands = (!self.commands.is_empty()).then_some(self.core.now);
+        let commands = (!self.commands.is_empty() && self.takes_commands()).then_some(self.core.now);
         let starved = (!self.core.starved.is_empty()).then(|| self.core.now + STARVED_CHECK);
         [
             self.core.timers.next(),
@@ -166,23 +170,43 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     fn take_commands(&mut self) {
+        if let Ok(drain) = self.stops.try_recv() {
+            self.begin_stop(drain);
+        }
         for _ in 0..COMMANDS_PER_PASS {
+            if !self.takes_commands() {
+                return;
+            }
             let Ok(command) = self.commands.try_recv() else {
                 return;
             };
-            match command {
-                Command::Shutdown { drain } => self.begin_stop(drain),
-                command => {
-                    if let Some((link, event)) = command.apply(&mut self.core) {
-                        self.deliver(link.slot, event);
-                    }
-                }
-            }
+            let Some((link, event)) = command.apply(&mut self.core) else {
+                continue;
+            };
+            // The link may be gone, and its place taken.
+            let now = self.core.now;
+            let nobody = At {
+                link,
+                token: 0,
+                epoch: 0,
+                now,
+            };
+            let at = self.core.links.get_mut(link).map_or(nobody, |link| link.at(now));
+            self.handler.on_event(at, event, &mut Outbox::new(&mut self.core));
         }
     }
 
+    /// At the end every command is answered, whether the handler has room for it or not.
+    fn takes_commands(&self) -> bool {
+        self.core.draining || self.handler.takes_commands()
+    }
+
     fn fire_timers(&mut self) {
-        while let Some((at, id)) = self.core.timers.pop_due(self.core.now) {
+        // Bounded by what is there now: what a handler schedules for this very moment waits for the next pass.
+        for _ in 0..self.core.timers.len() {
+            let Some((at, id)) = self.core.timers.pop_due(self.core.now) else {
+                break;
+            };
             let Some(link) = self.core.links.get_mut(id) else {
                 continue;
             };
@@ -237,11 +261,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             match link.connection.session.handle_timeout(now, tools.limits) {
                 None => return,
                 Some(Expired::SendPing) => {
-                    // Without room for it there is output on its way, which says as much.
-                    let _ = link
-                        .connection
-                        .send_packet(&fleetwire_codec::Packet::Pingreq, &mut tools);
-                    link.connection.session.ping_sent(now);
+                    // Without room for it there is output on its way, which says as much as a ping.
+                    match link.connection.send_packet(&Packet::Pingreq, &mut tools) {
+                        Ok(()) => link.connection.session.ping_sent(now),
+                        Err(_) => link.connection.session.sent(now),
+                    }
                     self.core.touch(key);
                 }
                 Some(Expired::AcksLate { oldest }) => {
@@ -249,7 +273,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                     self.deliver(key, Event::AcksLate(AcksLate { oldest, in_flight }));
                 }
                 // We do not read, so we cannot know.
-                Some(Expired::PeerSilent) if link.paused => link.connection.session.presume_alive(now),
+                Some(Expired::PeerSilent) if link.paused || link.held => {
+                    link.connection.session.presume_alive(now)
+                }
                 Some(Expired::PeerSilent) => {
                     let text = if link.is_client() {
                         "no PINGRESP and nothing else came in time"
@@ -311,6 +337,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                     self.core.note_full(key);
                 }
             }
+            // It is over already; the rest cannot be said.
+            Err(_) if matches!(link.phase, Phase::Flushing(_)) => {
+                self.driver.close(key, false);
+                self.after_close(key);
+            }
             Err(error) => {
                 let cause = Cause::new(Slug::of(error.slug()), error.to_string());
                 self.end(key, cause, How::Now);
@@ -323,14 +354,19 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let Some(link) = self.core.links.at_mut(key) else {
             return;
         };
-        let wanted = link.wants_reading();
-        if !link.phase.has_socket() || link.reading == wanted {
+        if !link.phase.has_socket() {
             return;
         }
-        link.reading = wanted;
-        self.driver.set_reading(key, wanted);
-        if wanted && let Some(parked) = link.connection.parked.take() {
-            self.process(key, *parked, receiving::From::Parked);
+        let wanted = link.wants_reading();
+        if link.reading != wanted {
+            link.reading = wanted;
+            self.driver.set_reading(key, wanted);
+        }
+        if wanted
+            && std::mem::take(&mut link.connection.frames_wait)
+            && let Some(parked) = link.connection.parked.take()
+        {
+            self.process(key, *parked, receiving::Source::Parked);
         }
     }
 
@@ -386,12 +422,12 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                         self.after_close(id.slot);
                     }
                 }
-                self.report();
                 self.core.links.len() == 0
             }
         }
     }
 
+    /// Accepts as long as there is room for what it would bring.
     fn regulate_accepting(&mut self) {
         if self.accept_again.is_some_and(|at| at <= self.core.now) {
             self.accept_again = None;

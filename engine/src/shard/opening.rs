@@ -16,6 +16,9 @@ use crate::link::{Opening, Phase};
 use crate::session::Session;
 use crate::{Accepted, Event, Handler, Slug, TlsInfo};
 
+/// Links that one pass takes off the queue, so that attempts which fail at once do not starve the others.
+const DIALS_PER_PASS: usize = 256;
+
 impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// Puts a link at the end of those that wait to dial.
     pub(super) fn queue(&mut self, key: Key, since: Instant) {
@@ -46,7 +49,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// Dials whoever's turn it is.
     pub(super) fn dial(&mut self) {
-        while let Some(slot) = self.next_dial().filter(|slot| *slot <= self.core.now) {
+        for _ in 0..DIALS_PER_PASS {
+            let Some(slot) = self.next_dial().filter(|slot| *slot <= self.core.now) else {
+                return;
+            };
             let Some(id) = self.core.dialer.queue.front().copied() else {
                 return;
             };
@@ -221,7 +227,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let Some(options) = self.listeners.get(listener) else {
             return;
         };
-        let Some(id) = self.core.ids.reserve() else { return };
+        let Some(id) = self.core.ids.reserve() else {
+            // Handles have reserved what the links themselves leave.
+            self.core.counters.accept_errors.add(1);
+            return self.driver.set_accepting(false);
+        };
         let mut link = self.core.new_link(id, options.token, Phase::Mqtt, None);
         if let Some(config) = &options.tls {
             link.phase = Phase::Tls;
@@ -253,9 +263,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         if plain {
             self.tell_accepted(id.slot);
         }
-        if self.core.accepting >= self.core.limits.handshakes_max {
-            self.driver.set_accepting(false);
-        }
+        self.regulate_accepting();
     }
 
     /// The TLS handshake of a connection is over.

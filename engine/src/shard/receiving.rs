@@ -16,7 +16,7 @@ use crate::{Connected, Event, Handler, Message, Slug};
 
 /// Which buffer the bytes are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum Source {
     Hot,
     Parked,
 }
@@ -29,9 +29,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             .links
             .at_mut(key)
             .and_then(|link| link.connection.parked.take());
+        let lent = self.core.lent.take() == Some(key);
         let (buffer, from) = match parked {
-            Some(parked) => (Some(*parked), From::Parked),
-            None => (self.core.hot.take(), From::Hot),
+            Some(parked) if lent => {
+                parked.release(&mut self.core.pool);
+                (self.core.hot.take(), Source::Hot)
+            }
+            Some(parked) => (Some(*parked), Source::Parked),
+            None => (self.core.hot.take(), Source::Hot),
         };
         if let Some(mut buffer) = buffer {
             buffer.advance_received(len);
@@ -40,7 +45,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     /// Opens, splits and delivers what a buffer holds, then parks what is left of it.
-    pub(super) fn process(&mut self, key: Key, mut buffer: RecvBuf, from: From) {
+    pub(super) fn process(&mut self, key: Key, mut buffer: RecvBuf, from: Source) {
         let opened = self.open(key, &mut buffer);
         // What came whole before a fault is still delivered.
         let ended = self.parse(key, &mut buffer).and(opened);
@@ -84,6 +89,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 return Ok(());
             };
             if link.is_stopped() {
+                let waits = !buffer.is_drained();
+                if let Some(link) = self.core.links.at_mut(key) {
+                    link.connection.frames_wait = waits;
+                }
                 return Ok(());
             }
             let version = link.connection.session.version();
@@ -109,7 +118,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     /// Parks what is left in a buffer, if the connection goes on, and makes the buffer ready for the next one.
-    fn put_away(&mut self, key: Key, mut buffer: RecvBuf, from: From, goes_on: bool) -> Result<(), Cause> {
+    fn put_away(&mut self, key: Key, mut buffer: RecvBuf, from: Source, goes_on: bool) -> Result<(), Cause> {
         let packet_len_max = self.core.limits.packet_len_max;
         let pool = &mut self.core.pool;
         let mut link = self.core.links.at_mut(key).filter(|link| {
@@ -123,15 +132,15 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             )
         };
         let parked = match (&mut link, from) {
-            (None, From::Hot) => Ok(None),
-            (None, From::Parked) => {
+            (None, Source::Hot) => Ok(None),
+            (None, Source::Parked) => {
                 buffer.release(pool);
                 return Ok(());
             }
-            (Some(link), From::Hot) => buffer
+            (Some(link), Source::Hot) => buffer
                 .park(pool, link.protection(), packet_len_max)
                 .map_err(overloaded),
-            (Some(link), From::Parked) => {
+            (Some(link), Source::Parked) => {
                 let parked = buffer
                     .repark(pool, link.protection(), packet_len_max)
                     .map_err(overloaded)?;

@@ -83,19 +83,16 @@ impl RecvBuf {
         self.held_len() <= (self.filling_len as usize).min(HOT_BLOCK_LEN / 4)
     }
 
-    /// Moves what a parked buffer holds to the start of this one, the hot buffer after a [`reset`](Self::reset).
+    /// Copies what a parked buffer holds to the start of this one, the hot buffer after a [`reset`](Self::reset), and
+    /// says whether it could: not if this one is not clear, frozen or too small.
     ///
     /// Without this a busy connection that once parked would read through a small block for as long as each read
-    /// ends within a frame. Returns the parked buffer if this one is not clear, frozen or too small.
-    #[must_use = "what comes back was not moved"]
-    pub fn unpark(&mut self, parked: Self, pool: &mut Pool) -> Option<Self> {
-        let held_len = parked.held_len();
-        let usable = self.received == 0 && !self.block.is_retained() && held_len < self.block.len();
-        if !usable || !self.copy_from(&parked) {
-            return Some(parked);
-        }
-        parked.release(pool);
-        None
+    /// ends within a frame. The parked buffer is [released](Self::release) when the read has brought something; if it
+    /// brings nothing, this one is reset and nothing has changed.
+    #[must_use = "if it was not copied, the parked buffer is the one to read into"]
+    pub fn unpark(&mut self, parked: &Self) -> bool {
+        let usable = self.received == 0 && !self.block.is_retained() && parked.held_len() < self.block.len();
+        usable && self.copy_from(parked)
     }
 
     /// How long a block should be for what is left and the bytes that it waits for.

@@ -103,7 +103,8 @@ impl Shard {
     ) {
         self.hot.reset(&mut self.pool).unwrap();
         if let Some(parked) = self.parked.take_if(|parked| parked.wants_hot()) {
-            assert!(self.hot.unpark(parked, &mut self.pool).is_none());
+            assert!(self.hot.unpark(&parked));
+            parked.release(&mut self.pool);
         }
         let buf = self.parked.as_mut().unwrap_or(&mut self.hot);
         let spare = buf.spare();
@@ -589,12 +590,13 @@ fn unparking_needs_a_clear_buffer() {
     hot.expose();
     let parked = hot.park(&mut pool, Link::Plain, PACKET_LEN_MAX).unwrap().unwrap();
     receive(&mut hot, &[0x30]);
-    let parked = hot.unpark(parked, &mut pool).unwrap();
+    assert!(!hot.unpark(&parked));
     hot.reset(&mut pool).unwrap();
     let kept = hot.block().keep(&hot.block().bytes()[..2000]);
-    let parked = hot.unpark(parked, &mut pool).unwrap();
+    assert!(!hot.unpark(&parked));
     drop(kept);
-    assert!(hot.unpark(parked, &mut pool).is_none());
+    assert!(hot.unpark(&parked));
+    parked.release(&mut pool);
     assert_eq!(hot.sealed_bytes().len(), 0);
     assert_eq!(hot.bytes(0..3), [0x30, 0x7f, 1]);
     assert_eq!(pool.stats().bytes_parked, 0);
