@@ -84,8 +84,14 @@ pub use listener::Listener;
 mod stats;
 pub use stats::Stats;
 
+mod builder;
+pub use builder::{EngineBuilder, StartError};
+
 mod engine;
-pub use engine::{Engine, EngineBuilder, EngineHandle, HandleError, Returned, Shutdown, StartError};
+pub use engine::{Engine, Shutdown};
+
+mod handle;
+pub use handle::{EngineHandle, HandleError, Returned};
 
 mod channel;
 pub use channel::{ChannelHandler, Events, OwnedEvent, OwnedKind, OwnedMessage};
@@ -96,6 +102,8 @@ mod connection;
 mod core;
 mod driver;
 mod link;
+mod links;
+mod schedule;
 mod session;
 mod shard;
 mod timer;

@@ -2,16 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::clock::after;
 use crate::connection::Connection;
 use crate::failure::Cause;
+use crate::schedule::Schedule;
 use fleetwire_codec::ReasonCode;
 use fleetwire_codec::buffer::Link as Protection;
 
-use crate::{At, ConnectForm, Due, Limits, LinkId, Plan, Slug, Stage, TlsInfo};
+use crate::{At, ConnectForm, Limits, LinkId, Plan, Slug, Stage, TlsInfo};
 
 /// How far a link's present connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,47 +106,6 @@ pub(crate) enum CloseWish {
     Orderly(Option<ReasonCode>),
     /// With a TCP reset.
     Abort,
-}
-
-/// A periodic schedule; see [`Outbox::every`](crate::Outbox::every).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Schedule {
-    first: Instant,
-    period: Duration,
-    seq: u64,
-    pub(crate) next: Instant,
-}
-
-impl Schedule {
-    pub(crate) fn new(first: Instant, period: Duration) -> Self {
-        Self {
-            first,
-            period,
-            seq: 0,
-            next: first,
-        }
-    }
-
-    /// The slot that is due: the last one that has come, and how many earlier ones were passed over.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Due> {
-        let late = now.checked_duration_since(self.next)?;
-        let missed = (late.as_nanos() / self.period.as_nanos().max(1)) as u64;
-        let seq = self.seq + missed;
-        let intended = self.slot(seq);
-        self.seq = seq + 1;
-        self.next = self.slot(self.seq);
-        Some(Due {
-            seq,
-            intended,
-            missed,
-        })
-    }
-
-    fn slot(&self, seq: u64) -> Instant {
-        let nanos = self.period.as_nanos().saturating_mul(u128::from(seq));
-        let secs = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
-        after(self.first, Duration::new(secs, (nanos % 1_000_000_000) as u32))
-    }
 }
 
 /// See the module.
@@ -246,121 +204,6 @@ impl Link {
     }
 }
 
-/// The links of one shard by their place.
-#[derive(Debug, Default)]
-pub(crate) struct Links {
-    places: Vec<Option<Link>>,
-    len: usize,
-}
-
-impl Links {
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// The link, if it is still the one that the id names.
-    pub(crate) fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
-        self.at_mut(id.slot).filter(|link| link.id == id)
-    }
-
-    pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut Link> {
-        self.places.get_mut(slot as usize)?.as_mut()
-    }
-
-    pub(crate) fn at(&self, slot: u32) -> Option<&Link> {
-        self.places.get(slot as usize)?.as_ref()
-    }
-
-    pub(crate) fn insert(&mut self, link: Link) {
-        let slot = link.id.slot as usize;
-        if self.places.len() <= slot {
-            self.places.resize_with(slot + 1, || None);
-        }
-        if let Some(place) = self.places.get_mut(slot) {
-            *place = Some(link);
-            self.len += 1;
-        }
-    }
-
-    pub(crate) fn remove(&mut self, slot: u32) -> Option<Link> {
-        let link = self.places.get_mut(slot as usize)?.take();
-        self.len -= usize::from(link.is_some());
-        link
-    }
-
-    pub(crate) fn ids(&self) -> Vec<LinkId> {
-        self.places.iter().flatten().map(|link| link.id).collect()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
-        self.places.iter().flatten()
-    }
-}
-
-/// Hands out the ids of one shard: to the shard itself, and to handles that reserve one before the shard knows.
-#[derive(Clone, Debug)]
-pub(crate) struct Ids {
-    shard: u32,
-    inner: Arc<Mutex<IdsInner>>,
-}
-
-#[derive(Debug)]
-struct IdsInner {
-    generations: Vec<u32>,
-    free: Vec<u32>,
-    links_max: usize,
-}
-
-impl Ids {
-    pub(crate) fn new(shard: usize, links_max: usize) -> Self {
-        let inner = IdsInner {
-            generations: Vec::new(),
-            free: Vec::new(),
-            links_max,
-        };
-        Self {
-            shard: shard as u32,
-            inner: Arc::new(Mutex::new(inner)),
-        }
-    }
-
-    /// A new id; `None` at the bound.
-    pub(crate) fn reserve(&self) -> Option<LinkId> {
-        let mut inner = self.lock();
-        let slot = match inner.free.pop() {
-            Some(slot) => slot,
-            None if inner.generations.len() < inner.links_max => {
-                inner.generations.push(0);
-                (inner.generations.len() - 1) as u32
-            }
-            None => return None,
-        };
-        let generation = *inner.generations.get(slot as usize)?;
-        Some(LinkId {
-            shard: self.shard,
-            slot,
-            generation,
-        })
-    }
-
-    /// The link is gone: its id is never given again. A place whose generations are used up stays empty.
-    pub(crate) fn release(&self, id: LinkId) {
-        let mut inner = self.lock();
-        let Some(generation) = inner.generations.get_mut(id.slot as usize) else {
-            return;
-        };
-        if *generation == id.generation && *generation < u32::MAX {
-            *generation += 1;
-            inner.free.push(id.slot);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, IdsInner> {
-        // Nothing in a critical section panics half-way, so a poisoned lock still holds sound data.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Why the transport's end is what it is, as far as the phase tells.
 pub(crate) fn closed_cause(link: &Link, error: Option<&io::Error>, now: Instant) -> Cause {
     let how = match error {
@@ -405,34 +248,5 @@ mod tests {
     fn an_idle_link_is_small() {
         // Without TLS there is nothing else; the budget is 512 bytes for an idle connection.
         assert!(size_of::<Option<Link>>() <= 384, "{}", size_of::<Option<Link>>());
-    }
-
-    #[test]
-    fn a_slot_never_moves_and_passed_over_ones_are_counted() {
-        let start = Instant::now();
-        let ms = Duration::from_millis;
-        let mut schedule = Schedule::new(start + ms(100), ms(1000));
-        assert!(schedule.take_due(start).is_none());
-        let due = schedule.take_due(start + ms(150)).unwrap();
-        assert_eq!((due.seq, due.intended, due.missed), (0, start + ms(100), 0));
-        assert!(schedule.take_due(start + ms(1099)).is_none());
-        let due = schedule.take_due(start + ms(4200)).unwrap();
-        assert_eq!((due.seq, due.intended, due.missed), (4, start + ms(4100), 3));
-        assert_eq!(schedule.next, start + ms(5100));
-    }
-
-    #[test]
-    fn ids_are_bounded_and_never_come_twice() {
-        let ids = Ids::new(3, 2);
-        let (first, second) = (ids.reserve().unwrap(), ids.reserve().unwrap());
-        assert_eq!(first.shard(), 3);
-        assert_eq!(ids.reserve(), None);
-        ids.release(first);
-        ids.release(first);
-        let third = ids.reserve().unwrap();
-        assert_ne!(first, third);
-        assert_eq!(first.slot, third.slot);
-        assert_ne!(second, third);
-        assert_eq!(ids.reserve(), None);
     }
 }

@@ -10,7 +10,8 @@ use fleetwire_codec::{
 };
 
 use crate::core::Core;
-use crate::link::{CloseWish, Link, Schedule};
+use crate::link::{CloseWish, Link};
+use crate::schedule::Schedule;
 use crate::session::{Kind, State};
 use crate::{ConnectForm, LinkId, Plan, Publish, Shard};
 

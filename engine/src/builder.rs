@@ -1,0 +1,229 @@
+//! What an engine is made of, and its start.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::bounded;
+use fleetwire_codec::buffer::{HOT_BLOCK_LEN, Pool, PoolLimits, RecvBuf};
+use fleetwire_tls::{Scratch, ServerConfig};
+
+use crate::core::{Core, Dialer};
+use crate::driver::MioDriver;
+use crate::handle::Door;
+use crate::links::{Ids, Links};
+use crate::shard::{ListenerOptions, ShardLoop};
+use crate::stats::Counters;
+use crate::timer::Timers;
+use crate::{Engine, EngineHandle, Handler, Limits, Listener, Shard};
+
+/// Listeners that one engine may have.
+const LISTENERS_MAX: usize = 64;
+
+/// How an engine is to be; [`start`](Self::start) makes it.
+#[derive(Debug)]
+pub struct EngineBuilder {
+    shards: usize,
+    connect_rate: f64,
+    limits: Limits,
+    seed: u64,
+    listeners: Vec<(Listener, Option<ServerConfig>, u64)>,
+}
+
+impl Default for EngineBuilder {
+    fn default() -> Self {
+        Self {
+            shards: 1,
+            connect_rate: f64::INFINITY,
+            limits: Limits::default(),
+            seed: 0,
+            listeners: Vec::new(),
+        }
+    }
+}
+
+impl EngineBuilder {
+    /// How many shards, that is threads; 1 unless said otherwise.
+    #[must_use]
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// Attempts to connect a second, over all shards; without a limit unless said otherwise.
+    #[must_use]
+    pub fn connect_rate(mut self, per_second: f64) -> Self {
+        self.connect_rate = per_second;
+        self
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Seeds everything random, which today is the jitter of the backoff.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Accepts connections, with TLS or without; they carry `token`.
+    #[must_use]
+    pub fn listen(mut self, listener: Listener, tls: Option<ServerConfig>, token: u64) -> Self {
+        self.listeners.push((listener, tls, token));
+        self
+    }
+
+    pub(crate) fn has_listeners(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
+    /// Starts the shards, each with a handler of its own.
+    ///
+    /// # Errors
+    /// The settings contradict each other, or the system refuses threads or descriptors.
+    pub fn start<H: Handler>(self, mut make: impl FnMut(Shard) -> H) -> Result<Engine<H>, StartError> {
+        if self.shards == 0 {
+            return Err(StartError::NoShards);
+        }
+        if self.shards > 1 && !self.listeners.is_empty() {
+            return Err(StartError::ListenersNeedOneShard);
+        }
+        if self.listeners.len() > LISTENERS_MAX {
+            return Err(StartError::TooManyListeners);
+        }
+        let limits = self.limits.at_least_one();
+        let (mut sockets, mut options) = (Vec::new(), Vec::new());
+        for (listener, tls, token) in self.listeners {
+            sockets.push(listener);
+            options.push(ListenerOptions { tls, token });
+        }
+        let mut loops = Vec::with_capacity(self.shards);
+        let mut doors = Vec::with_capacity(self.shards);
+        for index in 0..self.shards {
+            let shard = Shard {
+                index,
+                count: self.shards,
+                seed: self.seed,
+            };
+            let (commands, receiver) = bounded(limits.commands_max);
+            let (stop, stops) = bounded(1);
+            let (driver, wake) = MioDriver::new(std::mem::take(&mut sockets)).map_err(StartError::Io)?;
+            let ids = Ids::new(index, limits.links_max);
+            let counters = Arc::new(Counters::default());
+            let rate = self.connect_rate / self.shards as f64;
+            let core = core(shard, &limits, rate, ids.clone(), Arc::clone(&counters))?;
+            let options = std::mem::take(&mut options);
+            loops.push(ShardLoop::new(
+                core,
+                driver,
+                make(shard),
+                receiver,
+                stops,
+                options,
+            ));
+            doors.push(Door {
+                commands,
+                stop,
+                wake,
+                ids,
+                counters,
+            });
+        }
+        let handle = EngineHandle::new(doors);
+        // From here on a failure drops the engine, which stops the shards that run already.
+        let mut engine = Engine::new(handle);
+        for shard_loop in loops {
+            engine.spawn(shard_loop).map_err(StartError::Io)?;
+        }
+        Ok(engine)
+    }
+}
+
+fn core(
+    shard: Shard,
+    limits: &Limits,
+    connect_rate: f64,
+    ids: Ids,
+    counters: Arc<Counters>,
+) -> Result<Core, StartError> {
+    let now = Instant::now();
+    let mut pool = Pool::new(PoolLimits {
+        bytes_max: limits.buffer_bytes_max as u64,
+        bytes_parked_max: limits.buffer_bytes_max as u64 / 2,
+        bytes_retained_max: limits.retained_bytes_max as u64,
+        ..PoolLimits::default()
+    });
+    let hot = pool.take(HOT_BLOCK_LEN).ok_or(StartError::NoBuffers)?;
+    Ok(Core {
+        shard,
+        limits: limits.clone(),
+        now,
+        hot: Some(RecvBuf::new(hot)),
+        lent: None,
+        pool,
+        scratch: Scratch::new(),
+        flight: Vec::new(),
+        links: Links::default(),
+        ids,
+        timers: Timers::default(),
+        dialer: Dialer::new(connect_rate, now),
+        dirty: Vec::new(),
+        starved: Vec::new(),
+        dialling: 0,
+        accepting: 0,
+        random: fastrand::Rng::with_seed(
+            shard.seed ^ (shard.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+        ),
+        counters,
+        draining: false,
+    })
+}
+
+/// Why an engine could not be started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An engine needs at least one shard.
+    NoShards,
+    /// Listeners work with one shard for now.
+    ListenersNeedOneShard,
+    /// A channel engine has no listeners: only a handler can answer a CONNECT.
+    ListenersNeedHandler,
+    /// At most 64 listeners.
+    TooManyListeners,
+    /// `Limits::buffer_bytes_max` is too small for one receive block.
+    NoBuffers,
+    /// The system refused a thread or a descriptor.
+    Io(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoShards => f.write_str("an engine needs at least one shard"),
+            Self::ListenersNeedOneShard => f.write_str("listeners need an engine with one shard"),
+            Self::ListenersNeedHandler => f.write_str("listeners need a handler to answer CONNECT"),
+            Self::TooManyListeners => write!(f, "more than {LISTENERS_MAX} listeners"),
+            Self::NoBuffers => write!(
+                f,
+                "the buffer bound is below one receive block of {HOT_BLOCK_LEN} bytes"
+            ),
+            Self::Io(error) => write!(f, "cannot start a shard: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
