@@ -4,12 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::connection::Connection;
-use crate::failure::Cause;
-use crate::schedule::Schedule;
 use fleetwire_codec::ReasonCode;
 use fleetwire_codec::buffer::Link as Protection;
 
+use crate::connection::Connection;
+use crate::failure::Cause;
+use crate::schedule::Schedule;
 use crate::{At, ConnectForm, Limits, LinkId, Plan, Slug, Stage, TlsInfo};
 
 /// How far a link's present connection is.

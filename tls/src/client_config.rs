@@ -3,11 +3,12 @@ use std::{fmt, sync::Arc};
 use rustls::{
     SupportedProtocolVersion,
     client::{Resumption, WebPkiServerVerifier},
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::CryptoProvider,
     sign::SingleCertAndKey,
     version::{TLS12, TLS13},
 };
 
+use crate::provider::provider;
 use crate::{
     error::ConfigError,
     identity::Identity,
@@ -117,7 +118,7 @@ impl ClientConfigBuilder {
     /// If there are no roots, or an ALPN name is not usable.
     pub fn build(self) -> Result<ClientConfig, ConfigError> {
         check_alpn(&self.alpn)?;
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = provider()?;
         let verifier = if self.no_verification {
             None
         } else {

@@ -71,6 +71,7 @@ mod diagnosis;
 mod error;
 mod hello;
 mod identity;
+mod provider;
 mod records;
 mod roots;
 mod server_config;

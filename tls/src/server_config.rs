@@ -1,11 +1,12 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::CryptoProvider,
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::SingleCertAndKey,
 };
 
+use crate::provider::provider;
 use crate::{
     client_config::{Versions, check_alpn, refused},
     error::ConfigError,
@@ -201,7 +202,7 @@ impl Maker {
     fn new(identity: &Identity, versions: Versions) -> Result<Self, ConfigError> {
         let certified_key = identity.certified_key().map_err(refused)?;
         Ok(Self {
-            provider: Arc::new(aws_lc_rs::default_provider()),
+            provider: provider()?,
             versions,
             certificate: Arc::new(SingleCertAndKey::from(certified_key)),
         })

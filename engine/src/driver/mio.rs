@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use fleetwire_codec::buffer::Block;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -20,7 +21,6 @@ use socket2::SockRef;
 
 use super::{Completion, Driver, Key, Targets};
 use crate::Listener;
-use fleetwire_codec::buffer::Block;
 
 /// Events that one call of the system's poll may bring.
 const EVENTS_PER_POLL: usize = 1024;
