@@ -71,7 +71,8 @@ class Process:
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.child = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            # Its input stays open: `openssl s_server` ends with it.
+            self.child = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
 
     def text(self):
         return self.log.read_text(errors="replace")
@@ -109,6 +110,7 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.child.kill()
                 self.child.wait(5)
+        self.child.stdin.close()
 
 
 class Identity:
@@ -262,7 +264,11 @@ class InteropTest(unittest.TestCase):
             if not shutil.which(program):
                 self.skipTest(f"{program} is not installed")
 
-    def process(self, name, *argv):
+    def process(self, name, *argv, ahead=None):
+        """Starts a program; `ahead` sets its clock, as `10d`."""
+        if ahead:
+            self.require("faketime")
+            argv = ("env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "faketime", "-f", f"+{ahead}", *argv)
         self.logs.append(self.dir / f"{name}.log")
         process = Process(self.dir / f"{name}.log", *argv)
         self.addCleanup(process.stop)
@@ -273,17 +279,17 @@ class InteropTest(unittest.TestCase):
         self.addCleanup(server.close)
         return server
 
-    def endpoint(self, *options, state=None):
+    def endpoint(self, *options, state=None, ahead=None):
         """Our endpoint; `.port` and `.plain_port` are its listeners, `.state` holds its CA."""
         state = state or self.dir / "state"
         argv = [FLEETWIRE, "endpoint", "--listen", "127.0.0.1:0", "--plain", "127.0.0.1:0", "--state", state, *options]
-        process = self.process(f"endpoint{len(self.logs)}", *argv)
+        process = self.process(f"endpoint{len(self.logs)}", *argv, ahead=ahead)
         process.port = int(process.wait_for(r"^listening on 127\.0\.0\.1:(\d+) with TLS")[1])
         process.plain_port = int(process.wait_for(r"^listening on 127\.0\.0\.1:(\d+) without TLS")[1])
         process.state = state
         return process
 
-    def mosquitto(self, *settings, tls=None, ca=None, port=None):
+    def mosquitto(self, *settings, tls=None, ca=None, port=None, ahead=None):
         """mosquitto, with TLS when `tls` is its identity, and mutual TLS when `ca` is given too; `.port` is its port."""
         self.require("mosquitto")
         port = port or free_port()
@@ -301,11 +307,11 @@ class InteropTest(unittest.TestCase):
             lines += [f"cafile {ca}", "require_certificate true"]
         config = self.dir / f"mosquitto-{port}.conf"
         config.write_text("\n".join([*lines, *settings, ""]))
-        process = self.process(f"mosquitto-{port}", "mosquitto", "-c", config)
+        process = self.process(f"mosquitto-{port}", "mosquitto", "-c", config, ahead=ahead)
         process.port = port
         return process.wait_listening(port)
 
-    def nginx(self, stream="", http="", ports=()):
+    def nginx(self, stream="", http="", ports=(), ahead=None):
         """nginx with these contents of its stream and http blocks, once all ports listen."""
         self.require("nginx")
         if stream and not STREAM_MODULE.exists():
@@ -322,7 +328,7 @@ class InteropTest(unittest.TestCase):
         lines.append("events { worker_connections 4096; }")
         (home / "nginx.conf").write_text("\n".join(lines) + "\n")
         self.logs.append(home / "error.log")
-        process = self.process(home.name, "nginx", "-p", home, "-e", home / "error.log", "-c", home / "nginx.conf")
+        process = self.process(home.name, "nginx", "-p", home, "-e", home / "error.log", "-c", home / "nginx.conf", ahead=ahead)
         for port in ports:
             process.wait_listening(port)
         process.error_log = home / "error.log"

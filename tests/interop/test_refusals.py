@@ -1,13 +1,14 @@
 """Every way to be turned away: the exact slug, and words that a person can act on."""
 
+import ctypes
+import ctypes.util
 import functools
-import os
+import shutil
 import socket
 import ssl
 import struct
-from pathlib import Path
-
-from harness import DEADLINE, EXPIRED, NOT_YET_VALID, Fleet, InteropTest, Pki, free_port, run_tool, wait_until
+import time
+from harness import EXPIRED, FLEETWIRE, NOT_YET_VALID, Fleet, InteropTest, Pki, free_port, run_tool, wait_until
 from test_servers import AWS_NAME, devices, pki, scratch, server
 
 DEVICES = 3
@@ -15,18 +16,10 @@ DEVICES = 3
 
 @functools.cache
 def stranger():
-    """A CA that nobody trusts."""
-    return Pki(scratch() / "stranger", name="Stranger CA")
-
-
-@functools.cache
-def expired_device():
-    return devices("ec").device("expired", dates=EXPIRED)
-
-
-@functools.cache
-def strange_device():
-    return stranger().device("device-0")
+    """A CA that nobody trusts, and its device-0."""
+    authority = Pki(scratch() / "stranger", name="Stranger CA")
+    authority.device("device-0")
+    return authority
 
 
 class RefusalTest(InteropTest):
@@ -40,6 +33,8 @@ class RefusalTest(InteropTest):
         self.assertEqual(run.json["failures"], {slug: devices}, run)
         self.assertEqual((run.json["connected"], run.json["failed"]), (0, devices), run)
         self.assertEqual(run.code, 1, run)
+        # The ramp ends when the last device is decided; none waits for another.
+        self.assertLess(run.json["phases"]["ramp_seconds"], float(timeout.removesuffix("s")) + 3, run)
         self.said(run, slug, *words)
         return run
 
@@ -68,6 +63,47 @@ def reset(link):
     """Closes with a reset."""
     link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     link.close()
+
+
+def select_alpn(name):
+    """A script: a TLS server that selects this name, whatever is offered. Python's ssl module cannot do that."""
+    library = ctypes.CDLL(ctypes.util.find_library("ssl"))
+    pointer = ctypes.c_void_p
+    library.TLS_server_method.restype = library.SSL_CTX_new.restype = library.SSL_new.restype = pointer
+    library.SSL_CTX_new.argtypes = library.SSL_new.argtypes = [pointer]
+    for use in (library.SSL_CTX_use_certificate_file, library.SSL_CTX_use_PrivateKey_file):
+        use.argtypes = [pointer, ctypes.c_char_p, ctypes.c_int]
+    selection = ctypes.CFUNCTYPE(
+        *(ctypes.c_int, pointer, ctypes.POINTER(pointer), ctypes.POINTER(ctypes.c_ubyte)),
+        *(pointer, ctypes.c_uint, pointer),
+    )
+    library.SSL_CTX_set_alpn_select_cb.argtypes = [pointer, selection, pointer]
+    library.SSL_set_fd.argtypes = [pointer, ctypes.c_int]
+    library.SSL_accept.argtypes = [pointer]
+
+    chosen = ctypes.create_string_buffer(name, len(name))
+
+    @selection
+    def select(_ssl, out, out_len, _offered, _offered_len, _arg):
+        out[0], out_len[0] = ctypes.addressof(chosen), len(name)
+        return 0
+
+    context = library.SSL_CTX_new(library.TLS_server_method())
+    pem = 1
+    assert library.SSL_CTX_use_certificate_file(context, str(server("ec").certificate).encode(), pem) == 1
+    assert library.SSL_CTX_use_PrivateKey_file(context, str(server("ec").key).encode(), pem) == 1
+    library.SSL_CTX_set_alpn_select_cb(context, select, None)
+
+    def script(link):
+        link.settimeout(None)
+        session = library.SSL_new(context)
+        library.SSL_set_fd(session, link.fileno())
+        # What the callback needs has to outlive the handshake.
+        script.keep = (select, chosen)
+        library.SSL_accept(session)
+        read_until_closed(link)
+
+    return script
 
 
 class Transport(RefusalTest):
@@ -185,8 +221,8 @@ class Transport(RefusalTest):
 
 
 class Alpn(RefusalTest):
-    def offered(self, port, slug, *words):
-        options = ("--alpn", AWS_NAME, *self.trusting())
+    def offered(self, port, slug, *words, tls=None):
+        options = ("--alpn", AWS_NAME, *self.trusting(), *(("--tls", tls) if tls else ()))
         return self.refused(slug, [AWS_NAME, *words], "--broker", f"mqtts://localhost:{port}", *options)
 
     def test_mosquitto_ignores_it(self):
@@ -204,20 +240,12 @@ class Alpn(RefusalTest):
         self.offered(port, "alpn_not_selected", "chose none", "Interop CA")
 
     def test_server_that_selects_another(self):
-        """No server does that by itself: a ServerHello of TLS 1.2 by hand."""
-
-        def script(link):
-            link.recv(65536)
-            name = b"h2"
-            names = struct.pack("!HB", len(name) + 1, len(name)) + name
-            extensions = struct.pack("!HH", 16, len(names)) + names + struct.pack("!HHB", 0xFF01, 1, 0)
-            hello = b"\x03\x03" + os.urandom(32) + b"\0" + b"\xc0\x2b" + b"\0" + struct.pack("!H", len(extensions)) + extensions
-            message = b"\x02" + len(hello).to_bytes(3, "big") + hello
-            link.sendall(b"\x16\x03\x03" + struct.pack("!H", len(message)) + message)
-            read_until_closed(link)
-
-        peer = self.scripted(script)
-        self.offered(peer.port, "alpn_not_selected", "h2")
+        """No server does that by itself: OpenSSL with a selection of ours."""
+        for version in ("1.2", "1.3"):
+            with self.subTest(version):
+                peer = self.scripted(select_alpn(b"h2"))
+                run = self.offered(peer.port, "alpn_not_selected", "chose h2", tls=version)
+                self.assertEqual(peer.errors, [], run)
 
     def test_alert_120_of_nginx(self):
         port = free_port()
@@ -275,11 +303,11 @@ class ServerCertificate(RefusalTest):
 
     def test_expired(self):
         identity = pki("ec").server("expired", dates=EXPIRED)
-        self.shown(identity, "server_cert_expired", ["2021-01-01", "this clock", "Renew the broker's certificate"])
+        self.shown(identity, "server_cert_expired", ["2021", "this clock", "Renew the broker's certificate"])
 
     def test_not_yet_valid(self):
         identity = pki("ec").server("not-yet", dates=NOT_YET_VALID)
-        self.shown(identity, "server_cert_not_yet_valid", ["2040-01-01", "clock"])
+        self.shown(identity, "server_cert_not_yet_valid", ["2040", "clock"])
 
     def test_for_another_name(self):
         identity = pki("ec").server("other", names=("DNS:broker.example", "DNS:*.iot.example"))
@@ -300,11 +328,8 @@ class ServerCertificate(RefusalTest):
 class ClientCertificate(RefusalTest):
     """What the server says about ours: by an alert, or by nothing but a close after the handshake."""
 
-    CASES = {
-        "missing": lambda: None,
-        "expired": expired_device,
-        "stranger": strange_device,
-    }
+    # The fleet itself refuses to start with an expired certificate: the servers' clocks are ahead instead.
+    AHEAD = {"expired": "10d"}
     # By an alert, under TLS 1.3 and 1.2: mosquitto and `openssl s_server` are both OpenSSL.
     SAID = {
         "missing": ("client_cert_required", ["alert 116", "--identities", "--cert"]),
@@ -315,8 +340,10 @@ class ClientCertificate(RefusalTest):
     MISSING_1_2 = ("tls_handshake_failure", ["alert 40", "client certificate"])
 
     def identity(self, case):
-        identity = self.CASES[case]()
-        return ("--cert", identity.certificate, "--key", identity.key) if identity else ()
+        if case == "missing":
+            return ()
+        device = (stranger() if case == "stranger" else devices("ec")).directory / "device-0"
+        return ("--cert", f"{device}.crt", "--key", f"{device}.key")
 
     def expected(self, case, tls):
         return self.MISSING_1_2 if (case, tls) == ("missing", "1.2") else self.SAID[case]
@@ -329,7 +356,7 @@ class ClientCertificate(RefusalTest):
                 self.refused(slug, words, *broker, *self.trusting(*self.identity(case)), *options)
 
     def mosquitto_says(self, case):
-        broker = self.mosquitto(tls=server("ec"), ca=devices("ec").ca.certificate)
+        broker = self.mosquitto(tls=server("ec"), ca=devices("ec").ca.certificate, ahead=self.AHEAD.get(case))
         self.each(case, broker.port)
 
     def test_missing_at_mosquitto(self):
@@ -344,7 +371,8 @@ class ClientCertificate(RefusalTest):
     def openssl_says(self, case):
         port = free_port()
         argv = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", server("ec").certificate, "-key", server("ec").key]
-        peer = self.process("s_server", *argv, "-CAfile", devices("ec").ca.certificate, "-Verify", "1", "-verify_return_error")
+        argv += ["-CAfile", devices("ec").ca.certificate, "-Verify", "1", "-verify_return_error"]
+        peer = self.process("s_server", *argv, ahead=self.AHEAD.get(case))
         peer.wait_for("^ACCEPT")
         self.each(case, port)
 
@@ -361,13 +389,13 @@ class ClientCertificate(RefusalTest):
         endpoint = self.endpoint()
         identity = self.identity(case)
         if case == "expired":
-            # Made by the endpoint's own CA, so that its date is all that is wrong.
-            out = self.dir / "expired"
-            run_tool(
-                *(os.environ["FLEETWIRE"], "certs", "issue", "--state", endpoint.state, "--out", out),
-                *("--not-after", "2024-01-31"),
-            )
+            # By the endpoint's own CA, so that the date is all that is wrong.
+            out = self.dir / "ours"
+            tomorrow = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86_400))
+            run_tool(FLEETWIRE, "certs", "issue", "--state", endpoint.state, "--out", out, "--not-after", tomorrow)
             identity = ("--cert", out / "device-0.crt", "--key", out / "device-0.key")
+            endpoint.stop()
+            endpoint = self.endpoint(state=endpoint.state, ahead=self.AHEAD[case])
         for tls in ("1.3", "1.2"):
             with self.subTest(tls):
                 slug, words = self.SAID[case]
@@ -397,6 +425,7 @@ class ClientCertificate(RefusalTest):
             f" ssl_client_certificate {devices('ec').ca.certificate}; ssl_verify_client on;"
             f" proxy_pass 127.0.0.1:{broker.port}; }}",
             ports=[port],
+            ahead=self.AHEAD.get(case),
         )
         for tls in ("1.3", "1.2"):
             with self.subTest(tls):
@@ -422,11 +451,9 @@ class ClientCertificate(RefusalTest):
         out = self.dir / "identities"
         out.mkdir()
         for index in range(20):
-            source = stranger() if index == 7 else devices("ec")
-            identity = source.device("device-7") if index == 7 else None
+            source = stranger().directory / "device-0" if index == 7 else devices("ec").directory / f"device-{index}"
             for kind in ("crt", "key"):
-                path = source.directory / f"device-{index}.{kind}" if identity is None else Path(f"{identity.certificate.with_suffix('')}.{kind}")
-                (out / f"device-{index}.{kind}").write_bytes(path.read_bytes())
+                shutil.copy(f"{source}.{kind}", out / f"device-{index}.{kind}")
         broker = self.mosquitto(tls=server("ec"), ca=devices("ec").ca.certificate)
         run = self.fleet(
             *("--broker", f"mqtts://localhost:{broker.port}", *self.trusting(), "--identities", out, "--devices", 20),
@@ -449,6 +476,10 @@ class Keys(RefusalTest):
             self.assertIn(word.lower(), run.json["error"]["text"].lower(), run)
         self.assertIn("refused to start", run.progress + run.summary, run)
 
+    def test_expired_certificate(self):
+        identity = devices("ec").device("expired", dates=EXPIRED)
+        self.not_started(["expired.crt", "2021", "renew"], "--cert", identity.certificate, "--key", identity.key)
+
     def test_key_of_another_certificate(self):
         home = devices("ec").directory
         options = ("--cert", home / "device-0.crt", "--key", home / "device-1.key")
@@ -460,7 +491,7 @@ class Keys(RefusalTest):
 
     def test_swapped_files(self):
         home = devices("ec").directory
-        self.not_started(["device-0.key"], "--cert", home / "device-0.key", "--key", home / "device-0.crt")
+        self.not_started(["device-0.crt", "private key"], "--cert", home / "device-0.key", "--key", home / "device-0.crt")
 
     def test_missing_file(self):
         self.not_started(["no-such.crt"], "--cert", "no-such.crt", "--key", devices("ec").directory / "device-0.key")
