@@ -89,7 +89,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 return Ok(());
             };
             if link.is_stopped() {
-                let waits = !buffer.is_drained();
+                // Half a record of a handshake is no frame: nothing could be done with it before more is read.
+                let waits = !link.wants_reading() && !buffer.is_drained();
                 if let Some(link) = self.core.links.at_mut(key) {
                     link.connection.frames_wait = waits;
                 }
