@@ -181,9 +181,9 @@ NOT_YET_VALID = ("20400101000000Z", "20410101000000Z")
 class Scripted:
     """A listener whose connections, one thread each, do what a function of the socket says."""
 
-    def __init__(self, script, context=None):
+    def __init__(self, script, context=None, port=0):
         self.script, self.context, self.errors, self.accepted = script, context, [], 0
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=1024)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -208,9 +208,10 @@ class Scripted:
             link.close()
 
     def close(self):
-        # A shutdown wakes the thread that waits in accept.
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        if self.listener.fileno() >= 0:
+            # It wakes the thread that waits in accept.
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.listener.close()
 
 
 class Run:
@@ -230,19 +231,26 @@ class Fleet:
         self.report = Path(tempfile.mkstemp(dir=directory, suffix=".json")[1])
         self.report.unlink()
         self.command = [FLEETWIRE, "run", *map(str, options), "--json", str(self.report)]
-        self.child = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        self.out, self.err = self.report.with_suffix(".out"), self.report.with_suffix(".err")
+        with open(self.out, "wb") as out, open(self.err, "wb") as err:
+            self.child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+
+    def progress(self):
+        """The lines on stderr so far: one every three seconds."""
+        return self.err.read_text()
 
     def end(self, deadline=60):
+        late = ""
         try:
-            summary, progress = self.child.communicate(timeout=deadline)
+            self.child.wait(deadline)
         except subprocess.TimeoutExpired:
             self.child.kill()
-            summary, progress = self.child.communicate()
-            raise AssertionError(f"{' '.join(self.command)} did not end within {deadline} s\n{summary}\n{progress}") from None
+            self.child.wait()
+            late = f"did not end within {deadline} s"
         report = json.loads(self.report.read_text()) if self.report.exists() else None
-        return Run(self.command, self.child.returncode, summary, progress, report)
+        run = Run(self.command, self.child.returncode, self.out.read_text(), self.progress(), report)
+        assert not late, f"{run}\n{late}"
+        return run
 
 
 class InteropTest(unittest.TestCase):
