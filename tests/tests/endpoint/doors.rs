@@ -8,7 +8,7 @@ use fleetwire_engine::{ConnectForm, Engine, OwnedKind, Slug};
 use fleetwire_tls::Versions;
 
 use crate::support::{
-    CERTIFICATE, Client, Device, PASSWORD, Raw, WAIT, any_port, connect, connect_with, identity, next,
+    CERTIFICATE, Client, Device, PASSWORD, Raw, WAIT, any_port, connect, connect_with, dial, identity, next,
     plain_plan, text, tls_client,
 };
 
@@ -172,8 +172,11 @@ fn plain_tcp_is_open_until_there_are_users() {
 #[test]
 fn rustls_on_its_own_gets_in_with_a_password() {
     let endpoint = Endpoint::builder().user("ada", "secret").start().unwrap();
-    let ca_der = rustls_ca(&endpoint);
-    let mut raw = Raw(tls_client(&ca_der, &["http/1.1", PASSWORD], endpoint.addr()));
+    let mut raw = Raw(tls_client(
+        endpoint.ca_pem(),
+        &["http/1.1", PASSWORD],
+        dial(endpoint.addr()),
+    ));
     let mut login = text("ada");
     login.extend(text("secret"));
     let connack = raw.connect(&connect_with(5, "a", 0xc2, &login));
@@ -185,13 +188,7 @@ fn rustls_on_its_own_gets_in_with_a_password() {
     );
 
     // And without one: 0x86, then the end.
-    let mut raw = Raw(tls_client(&ca_der, &[PASSWORD], endpoint.addr()));
+    let mut raw = Raw(tls_client(endpoint.ca_pem(), &[PASSWORD], dial(endpoint.addr())));
     assert_eq!(raw.connect(&connect(5, "a"))[..2], [0, 0x86]);
     assert_eq!(raw.rest(), []);
-}
-
-fn rustls_ca(endpoint: &Endpoint) -> Vec<u8> {
-    use rustls::pki_types::pem::PemObject;
-    let der = rustls::pki_types::CertificateDer::from_pem_slice(endpoint.ca_pem().as_bytes()).unwrap();
-    der.to_vec()
 }

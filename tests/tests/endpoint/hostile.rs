@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleetwire_endpoint::Endpoint;
-use fleetwire_engine::{ConnectForm, Limits};
+use fleetwire_engine::Limits;
 
-use crate::support::{Client, Raw, WAIT, any_port, connect, packet, plain_plan, publish, text};
+use crate::support::{Device, PASSWORD, Raw, WAIT, any_port, connect, packet, publish, text};
 
 /// The first bytes of a TLS 1.3 ClientHello, with a record header that announces more.
 const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03AAAAAAAA";
@@ -168,9 +168,24 @@ fn a_packet_that_is_too_large_is_refused_at_its_head() {
 }
 
 #[test]
-fn a_flood_of_connections_that_say_nothing_keeps_nobody_out() {
-    let endpoint = Endpoint::for_tests().unwrap();
-    let idle: Vec<_> = (0..100).map(|_| Raw::plain(endpoint.addr())).collect();
-    Client::connect(&plain_plan(endpoint.plain_addr().unwrap()), ConnectForm::new("a")).unwrap();
+fn a_flood_of_connections_that_say_little_keeps_nobody_out() {
+    let endpoint = Endpoint::builder()
+        .plain(any_port())
+        .user("ada", "secret")
+        .start()
+        .unwrap();
+    let idle: Vec<_> = (0..100)
+        .map(|index| {
+            let mut raw = Raw::plain(endpoint.addr());
+            // From nothing at all to half a ClientHello.
+            raw.send(&HALF_A_HELLO[..index % HALF_A_HELLO.len()]);
+            raw
+        })
+        .collect();
+    let mut device = Device::trusting(endpoint.ca_pem());
+    device.alpn = vec![PASSWORD];
+    device.form.username = Some("ada".to_owned());
+    device.form.password = Some(b"secret".to_vec());
+    device.connect(endpoint.addr()).unwrap();
     drop(idle);
 }

@@ -4,7 +4,10 @@ use fleetwire_codec::{QoS, TopicFilterBuf, TopicName, TopicNameBuf};
 use fleetwire_endpoint::Endpoint;
 use fleetwire_engine::{ConnectForm, OwnedKind, OwnedPublish};
 
-use crate::support::{Client, Device, Raw, WAIT, connect, identity, packet, plain_plan, publish, text};
+use crate::support::{
+    Client, Device, Drip, PASSWORD, Raw, WAIT, any_port, connect, connect_with, dial, identity, packet,
+    plain_plan, publish, text, tls_client,
+};
 
 fn subscriber(endpoint: &Endpoint, version: u8, id: &str, filter: &str, qos: u8) -> Raw<std::net::TcpStream> {
     let mut raw = Raw::plain(endpoint.plain_addr().unwrap());
@@ -275,6 +278,41 @@ fn a_subscriber_that_does_not_read_holds_up_nobody() {
         slow.send(&packet(0x40, &message[id..id + 2]));
     }
     assert_eq!(endpoint.shutdown(WAIT).broker.dropped(), 0);
+}
+
+/// Packets and TLS records cut anywhere, and many of them at once.
+#[test]
+fn how_the_bytes_are_cut_does_not_matter() {
+    let endpoint = Endpoint::builder()
+        .plain(any_port())
+        .user("ada", "secret")
+        .start()
+        .unwrap();
+    let stream = Drip(dial(endpoint.addr()));
+    let mut drip = Raw(tls_client(endpoint.ca_pem(), &[PASSWORD], stream));
+    let login = [text("ada"), text("secret")].concat();
+    assert_eq!(drip.connect(&connect_with(5, "drip", 0xc2, &login))[..2], [0, 0]);
+    assert_eq!(drip.subscribe(5, "t", 0), 0);
+
+    let mut burst = Raw::plain(endpoint.plain_addr().unwrap());
+    let mut bytes = connect_with(5, "burst", 0xc2, &login);
+    let message = |index: usize| publish(5, 0, "t", &[], &vec![index as u8; index]);
+    for index in 0..300 {
+        bytes.extend(message(index));
+    }
+    burst.send(&bytes);
+    assert_eq!(burst.packet()[0], 0x20);
+    for index in 0..300 {
+        assert_eq!(drip.packet(), message(index));
+    }
+    // Back the other way, every byte of it in a segment of its own.
+    assert_eq!(burst.subscribe(5, "u", 1), 1);
+    let message = publish(5, 0x02, "u", &[0x01, 1], &[7; 700]);
+    drip.send(&message);
+    assert_eq!(drip.packet()[..4], [0x40, 2, 0, 7]);
+    let received = burst.packet();
+    assert_eq!((received.len(), received[0]), (message.len(), 0x32));
+    assert!(received.ends_with(&[7; 700]));
 }
 
 #[test]

@@ -113,8 +113,7 @@ fn no_alpn_at_all_is_closed_after_the_handshake() {
         );
     }
     // rustls on its own sees the same: a whole handshake, then close_notify, and nothing of MQTT.
-    let ca_der = issuer_der(&endpoint);
-    let mut raw = Raw(tls_client(&ca_der, &[], endpoint.addr()));
+    let mut raw = Raw(tls_client(endpoint.ca_pem(), &[], dial(endpoint.addr())));
     raw.send(&connect(5, "a"));
     assert_eq!(raw.rest(), []);
     assert!(!raw.0.conn.is_handshaking());
@@ -122,13 +121,6 @@ fn no_alpn_at_all_is_closed_after_the_handshake() {
     let counts = endpoint.shutdown(WAIT);
     assert_eq!(counts.tls_failures, BTreeMap::from([("alpn_missing", 3)]));
     assert_eq!(counts.accepted, 0);
-}
-
-fn issuer_der(endpoint: &Endpoint) -> Vec<u8> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
-    CertificateDer::from_pem_slice(endpoint.ca_pem().as_bytes())
-        .unwrap()
-        .to_vec()
 }
 
 /// A plain TLS server: it finishes the handshake without a word about ALPN. Not one byte of MQTT may follow.

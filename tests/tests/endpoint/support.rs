@@ -1,6 +1,6 @@
 //! What the tests share: clients of our engine, raw peers that send bytes made by hand, and rustls on its own.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -12,6 +12,7 @@ use fleetwire_engine::{
     At, ChannelHandler, ConnectForm, Engine, Events, Failure, LinkId, OwnedKind, Plan, Way,
 };
 use fleetwire_tls::{ClientConfigBuilder, Identity, Roots, ServerName, Versions};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
 
@@ -279,14 +280,16 @@ pub(crate) fn publish(version: u8, flags: u8, topic: &str, properties: &[u8], pa
 
 // --- rustls on its own ------------------------------------------------------------------------------------------------
 
-/// A TLS client of rustls that trusts this authority.
-pub(crate) fn tls_client(
-    ca_der: &[u8],
+/// A TLS client of rustls that trusts this authority, over a stream that is connected.
+pub(crate) fn tls_client<S: Read + Write>(
+    ca_pem: &str,
     alpn: &[&str],
-    address: SocketAddr,
-) -> StreamOwned<ClientConnection, TcpStream> {
+    stream: S,
+) -> StreamOwned<ClientConnection, S> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from(ca_der.to_vec())).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap())
+        .unwrap();
     let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -295,7 +298,26 @@ pub(crate) fn tls_client(
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let name = "localhost".try_into().unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    StreamOwned::new(connection, dial(address))
+    StreamOwned::new(connection, stream)
+}
+
+/// A stream that sends every byte on its own.
+pub(crate) struct Drip(pub(crate) TcpStream);
+
+impl Read for Drip {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Write for Drip {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes.get(..1).unwrap_or_default())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// A TLS server of rustls for one connection, without any ALPN of its own: it does its part of the handshake, reads to
