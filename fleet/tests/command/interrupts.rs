@@ -49,7 +49,7 @@ fn an_interrupted_ramp_leaves_devices_undecided() {
     assert_eq!((connected + undecided, &json["failed"]), (100, &json!(0)));
 }
 
-/// The second one does not wait for acknowledgements that will not come.
+/// After the second one nobody waits for acknowledgements that will not come.
 #[test]
 fn a_second_signal_aborts() {
     let url = format!("mqtt://{}", silent_broker());
@@ -67,8 +67,10 @@ fn a_second_signal_aborts() {
     ];
     let mut run = start(&arguments);
     run.error_line(|line| line.contains("hold"));
-    run.signal("INT");
-    run.signal("INT");
+    // Two that come at once may be one for the system, so there are more of them.
+    for _ in 0..20 {
+        run.signal("INT");
+    }
     let json = run.end().expect_code(130).json();
     assert_eq!(json["interrupted"], true);
     assert_eq!(json["lost"], json["published"]);
