@@ -28,6 +28,7 @@ class Exercises(EndpointTest):
     """What every library has to do; the classes below say which one."""
 
     client = None
+    heeds_limits = False
 
     @classmethod
     def setUpClass(cls):
@@ -159,6 +160,19 @@ class Exercises(EndpointTest):
         self.assertFalse(second.ended.is_set())
         return first
 
+    def test_a_message_above_the_limit(self):
+        """256 KB are announced; some clients heed it, of the others the connection ends."""
+        client, other = self.connect("device-0"), self.connect("device-1")
+        wait = client.publish(Message("big", bytes(300_000), 1))
+        if self.heeds_limits:
+            with self.assertRaises(Exception):
+                wait()
+        else:
+            self.assertTrue(client.ended.wait(WAIT), "the connection lives on")
+        other.subscribe(("small", 1))
+        self.publish(other, Message("small", b"", 1))
+        self.compare([Message("small", b"", 1)], other.inbox.wait(1))
+
     def test_alpn_mqtt_takes_user_and_password(self):
         client = self.connect("device-0", user=USER)
         client.subscribe(("a", 1))
@@ -253,6 +267,7 @@ class CrtClient5(Exercises5):
     """awscrt's client for MQTT 5.0."""
 
     client = Crt5
+    heeds_limits = True
     wrong_password = "(?i)BAD_USERNAME_OR_PASSWORD"
 
 
