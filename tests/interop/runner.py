@@ -3,6 +3,7 @@
 python3 runner.py [PATTERN..]: a pattern is a part of a test's name.
 """
 
+import signal
 import sys
 import time
 import unittest
@@ -11,6 +12,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LOG_TAIL = 12
+# A test that takes longer is broken off. What remains of it, subtests and clean-ups, has as long each.
+TEST_LIMIT, REST_LIMIT = 90, 15
 
 
 def flatten(suite):
@@ -31,10 +34,12 @@ class Result(unittest.TestResult):
 
     def startTest(self, test):
         super().startTest(test)
+        signal.setitimer(signal.ITIMER_REAL, TEST_LIMIT, REST_LIMIT)
         self.started = time.monotonic()
 
     def stopTest(self, test):
         super().stopTest(test)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         outcome = self.outcomes.get(test.id(), "ok")
         seconds = time.monotonic() - self.started
         why = f": {self.reasons[test.id()]}" if outcome == "skipped" else ""
@@ -69,7 +74,12 @@ class Result(unittest.TestResult):
         print(flush=True)
 
 
+def too_long(_signal, _frame):
+    raise AssertionError(f"broken off: it takes longer than {TEST_LIMIT} s")
+
+
 def main(patterns):
+    signal.signal(signal.SIGALRM, too_long)
     sys.path.insert(0, str(HERE))
     tests = list(flatten(unittest.defaultTestLoader.discover(str(HERE), top_level_dir=str(HERE))))
     if patterns:
