@@ -1,6 +1,9 @@
 """Real clients against our endpoint: what they subscribe to arrives, in order, byte for byte."""
 
+import fcntl
 import socket
+import tempfile
+from pathlib import Path
 
 from clients import ALPN_CERTIFICATE, WAIT, Crt, Crt5, Message, Paho, Paho5, Relay, Sdk, Sdk5, Settings
 from harness import wait_until
@@ -326,21 +329,22 @@ class SdkBuilders(EndpointTest):
         self.server = self.serve(f"127.0.0.1:{self.port_443()}")
 
     def port_443(self):
-        """Waits until nobody listens there, as another run of these tests would for a while."""
+        """Waits until nobody listens there, as another run of these tests does for a while."""
+        lock = open(Path(tempfile.gettempdir()) / "fleetwire-interop-443.lock", "w")
+        self.addCleanup(lock.close)
 
-        def bound():
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", 443))
-                except PermissionError:
-                    self.skipTest("port 443 is not permitted to this user")
-                except OSError:
-                    return False
-                return True
+        def free():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with socket.create_server(("127.0.0.1", 443)):
+                    return True
+            except PermissionError:
+                self.skipTest("port 443 is not permitted to this user")
+            except OSError:
+                return False
 
         try:
-            wait_until(bound, "port 443 is free", 10)
+            wait_until(free, "port 443 is free", 15)
         except AssertionError:
             self.skipTest("port 443 of 127.0.0.1 is taken")
         return 443
