@@ -217,7 +217,7 @@ class BrokerDies(RefusalTest):
         fleet = Fleet(
             self.dir,
             *("--broker", f"{scheme}://127.0.0.1:{broker.port}", "--mqtt", mqtt, "--devices", DEVICES),
-            *("--duration", "12s", "--period", "200ms", *options),
+            *("--duration", "15s", "--period", "200ms", *options),
         )
         wait_until(lambda: broker.text().count("Received PUBLISH") > 4 * DEVICES, "the fleet publishes")
         broker.stop(signal.SIGKILL)
