@@ -274,16 +274,23 @@ class Hostile(EndpointTest):
 
     # Peers that do not read
 
-    def subscriber(self, name, qos, receive_buffer=4096):
-        link = Plain(self.server.plain_port, receive_buffer)
+    def ways(self):
+        """Connections with little room for what is not read."""
+        return {
+            "plain": lambda: Plain(self.server.plain_port, receive_buffer=4096),
+            "TLS": lambda: Tls(self.server.port, self.context, receive_buffer=4096),
+        }
+
+    def subscriber(self, link, name, qos):
         link.connect(5, name).send(subscribe(5, "load", options=qos))
         self.assertEqual(link.packet()[0], 0x90)
         return link
 
     def test_a_subscriber_that_does_not_read(self):
         """300 MB come for it: what waits is bounded, its publisher is not held up, and QoS 1 ends its connection."""
-        for qos in (0, 1):
-            with self.subTest(qos), self.subscriber("deaf", qos) as deaf, Plain(self.server.plain_port) as publisher:
+        for way, qos in (("plain", 0), ("plain", 1), ("TLS", 0), ("TLS", 1)):
+            with self.subTest(f"{way}, {qos}"), self.ways()[way]() as deaf, Plain(self.server.plain_port) as publisher:
+                self.subscriber(deaf, "deaf", qos)
                 publisher.connect(5, "loud")
                 message = publish(5, "load", bytes(200_000), first=0x30 | qos << 1, packet_id=1 if qos else None)
                 for _ in range(1500):
@@ -299,9 +306,13 @@ class Hostile(EndpointTest):
                     deaf.reset()
 
     def test_a_slow_subscriber_gets_all_in_order(self):
-        with self.subscriber("slow", 1) as slow, Plain(self.server.plain_port) as publisher:
+        for way, open_link in self.ways().items():
+            with self.subTest(way), open_link() as link:
+                self.slow_subscriber(self.subscriber(link, "slow", 1), 300)
+
+    def slow_subscriber(self, slow, count):
+        with Plain(self.server.plain_port) as publisher:
             publisher.connect(5, "brisk")
-            count = 300
             for index in range(count):
                 publisher.send(publish(5, "load", index.to_bytes(4, "big") * 2500, first=0x32, packet_id=index + 1))
             received = []
@@ -320,15 +331,16 @@ class Hostile(EndpointTest):
             "PUBLISH": publish(5, "nobody", b"x", first=0x32, packet_id=1) * 5000,
         }
         for name, data in floods.items():
-            with self.subTest(name), Plain(self.server.plain_port, 4096) as link:
-                link.connect(5, "flood")
-                link.socket.settimeout(2)
-                sent = 0
-                try:
-                    while sent < 32 * MIB:
-                        link.socket.sendall(data)
-                        sent += len(data)
-                except (TimeoutError, ConnectionError):
-                    pass  # it is held up, or ended
-                self.assert_memory(60 * MIB)
-                self.serves()
+            for way, open_link in self.ways().items():
+                with self.subTest(f"{way}: {name}"), open_link() as link:
+                    link.connect(5, "flood")
+                    link.socket.settimeout(2)
+                    sent = 0
+                    try:
+                        while sent < 32 * MIB:
+                            link.socket.sendall(data)
+                            sent += len(data)
+                    except (TimeoutError, ConnectionError, ssl.SSLError):
+                        pass  # it is held up, or ended
+                    self.assert_memory(60 * MIB)
+                    self.serves()
