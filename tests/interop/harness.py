@@ -128,13 +128,14 @@ class Pki:
 
     NEW_KEY = {"ec": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"], "rsa": ["-newkey", "rsa:2048"]}
 
-    def __init__(self, directory, kind="ec", name="Interop CA"):
-        self.directory, self.kind = Path(directory), kind
+    def __init__(self, directory, kind="ec", name="Interop CA", parent=None):
+        """`parent` makes it an intermediate one: it stands behind every certificate that it issues."""
+        self.directory, self.kind, self.parent = Path(directory), kind, parent
         self.directory.mkdir(parents=True, exist_ok=True)
         self.ca = Identity(self.directory / "ca.crt", self.directory / "ca.key")
-        self.request(
-            self.ca, ["-x509", "-days", "2", *self.NEW_KEY[kind]], name, ["basicConstraints=critical,CA:true", "keyUsage=critical,keyCertSign,cRLSign"]
-        )
+        signer = ["-CA", parent.ca.certificate, "-CAkey", parent.ca.key] if parent else []
+        extensions = ["basicConstraints=critical,CA:true", "keyUsage=critical,keyCertSign,cRLSign"]
+        self.request(self.ca, ["-x509", "-days", "2", *signer, *self.NEW_KEY[kind]], name, extensions)
 
     def request(self, identity, options, name, extensions):
         config = self.directory / "req.cnf"
@@ -151,7 +152,11 @@ class Pki:
         source = ["-key", key] if key else self.NEW_KEY[self.kind]
         if dates is None:
             signed = ["-x509", "-days", "2", "-CA", self.ca.certificate, "-CAkey", self.ca.key]
-            return self.request(identity, [*signed, *source], name, ["basicConstraints=critical,CA:false", *extensions])
+            self.request(identity, [*signed, *source], name, ["basicConstraints=critical,CA:false", *extensions])
+            if self.parent:
+                chain = identity.certificate.read_text() + self.ca.certificate.read_text()
+                identity.certificate.write_text(chain)
+            return identity
         wanted = Identity(self.directory / f"{name}.csr", identity.key)
         self.request(wanted, ["-new", *source], name, extensions)
         config = self.directory / "ca.cnf"

@@ -172,6 +172,25 @@ class Mosquitto(ServerTest):
         )
         self.broker_saw(broker, report, "5")
 
+    def test_intermediate_authorities(self):
+        """Both sides send two certificates; each trusts the other's root alone."""
+        servers = Pki(self.dir / "servers", name="Server CA 1", parent=pki("ec"))
+        fleet = Pki(self.dir / "fleet", name="Device CA 1", parent=devices("ec"))
+        count = 20
+        for index in range(count):
+            fleet.device(f"device-{index}")
+        broker = self.mosquitto(tls=servers.server(), ca=devices("ec").ca.certificate)
+        for tls in ("1.3", "1.2"):
+            with self.subTest(tls):
+                self.run_fleet(
+                    f"mqtts://localhost:{broker.port}",
+                    *("--ca", pki("ec").ca.certificate, "--identities", fleet.directory, "--tls", tls),
+                    alpn="none",
+                    tls=tls,
+                    mqtt="5",
+                    count=count,
+                )
+
     def test_tls_with_password(self):
         """No client certificate: the server's TLS, a user name and a password."""
         users = self.dir / "users"
