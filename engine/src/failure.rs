@@ -41,6 +41,7 @@ slugs! {
     THROTTLED "throttled" "CONNACK 0x97 or 0x9F: the broker limits how many may connect.";
     CLIENT_ID_TAKEN_OVER "client_id_taken_over" "DISCONNECT 0x8E: somebody else connected with this client id.";
     DISCONNECTED_BY_PEER "disconnected_by_peer" "The peer sent DISCONNECT.";
+    NOT_MQTT "not_mqtt" "What answered CONNECT is another protocol; the text shows its first bytes.";
     PROTOCOL_VIOLATION "protocol_violation" "The peer broke a rule of MQTT; the text names the clause.";
     OVERLOADED "overloaded" "A bound of this side was reached; the text says which.";
     CLOSED_BY_US "closed_by_us" "The application closed the link.";

@@ -531,7 +531,14 @@ fn failure_against(answer: &'static [u8]) -> fleetwire_engine::Failure {
 #[test]
 fn garbage_and_silence_before_the_connack_are_named() {
     let failure = failure_against(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-    assert_eq!(failure.slug, Slug::PROTOCOL_VIOLATION, "{failure:?}");
+    assert_eq!(failure.slug, Slug::NOT_MQTT, "{failure:?}");
+    assert!(
+        failure.text.contains("\"HTTP/1.1 400 Bad\": this is HTTP"),
+        "{failure:?}"
+    );
+    let failure = failure_against(b"\x15\x03\x01\x00\x02\x02\x46");
+    assert_eq!(failure.slug, Slug::NOT_MQTT, "{failure:?}");
+    assert!(failure.text.ends_with("this is TLS"), "{failure:?}");
     let failure = failure_against(b"");
     assert_eq!(failure.slug, Slug::CLOSED_BEFORE_CONNACK, "{failure:?}");
     let failure = failure_against(b"\xd0\x00");

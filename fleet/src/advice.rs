@@ -59,6 +59,7 @@ pub(crate) fn next_step(slug: &str, reason: Option<u8>, around: &Circumstances) 
             "Someone else uses this client id: a second generator? Use --index-from or --client-id.".into()
         }
         "disconnected_by_peer" => disconnected_by_peer(reason),
+        "not_mqtt" => "Another protocol answers on this port. If it is TLS, write mqtts:// instead of mqtt://; otherwise check the port.".into(),
         "protocol_violation" => "The other side broke a rule of MQTT, or is none: check the port, and report it with --seed.".into(),
         "overloaded" => "A bound on this side was reached: use more --threads, fewer --devices or a longer --period.".into(),
         "closed_by_us" => "The run closed it.".into(),

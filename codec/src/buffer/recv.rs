@@ -84,6 +84,11 @@ impl RecvBuf {
         self.block.bytes().get(range).unwrap_or_default()
     }
 
+    /// The plaintext from the next frame on, up to the end of its run: what a malformed frame begins with.
+    pub fn unparsed(&self) -> &[u8] {
+        self.bytes(self.consumed as usize..self.run_end() as usize)
+    }
+
     /// Where to read the next bytes into.
     ///
     /// Empty when the block is full or frozen by something kept from it; reading nothing must not be taken for the

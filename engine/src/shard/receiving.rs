@@ -76,7 +76,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 Err(OpenFailure::Tls(error)) => {
                     return Err(Cause::new(Slug::of(error.slug()), error.to_string()));
                 }
-                Err(OpenFailure::Frame(error)) => return Err(self.malformed(key, error)),
+                Err(OpenFailure::Frame(error)) => return Err(self.malformed(key, error, &[])),
                 Err(OpenFailure::Send(error)) => return Err(Cause::new(Slug::OVERLOADED, error.to_string())),
             }
         }
@@ -101,7 +101,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             let range = match buffer.next_frame(packet_len_max) {
                 Ok(Some(range)) => range,
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(self.malformed(key, error)),
+                Err(error) => return Err(self.malformed(key, error, buffer.unparsed())),
             };
             let len = range.len();
             let decoded = match frame::split(buffer.bytes(range), packet_len_max) {
@@ -112,7 +112,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             };
             match decoded {
                 Ok(packet) => self.packet(key, packet, buffer.block())?,
-                Err((error, key)) => return Err(self.malformed(key, error)),
+                Err((error, key)) => return Err(self.malformed(key, error, buffer.unparsed())),
             }
             buffer.consume(len);
         }
@@ -284,23 +284,41 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// A frame that is not one. A server says so to a client whose protocol version it does not know
     /// (v5 [MQTT-3.1.2-2]).
-    fn malformed(&mut self, key: Key, error: DecodeError) -> Cause {
+    fn malformed(&mut self, key: Key, error: DecodeError, start: &[u8]) -> Cause {
+        let violation =
+            || Cause::new(Slug::PROTOCOL_VIOLATION, error.to_string()).with_reason(error.reason_code());
         let Some((link, mut tools)) = self.core.connection(key) else {
-            return Cause::new(Slug::PROTOCOL_VIOLATION, error.to_string());
+            return violation();
         };
-        let version = link.connection.session.version();
-        if matches!(error, DecodeError::ProtocolLevel(_))
-            && link.connection.session.state() == State::AwaitConnect
-        {
-            let connack = Connack::refused(ReasonCode::UnsupportedProtocolVersion, Version::V311);
-            // If it cannot be sent the close alone has to say it.
-            let _ = link
-                .connection
-                .send_packet_as(&Packet::Connack(connack), Version::V311, &mut tools);
+        match link.connection.session.state() {
+            State::AwaitConnack => Cause::new(Slug::NOT_MQTT, not_mqtt(error, start)),
+            State::AwaitConnect if matches!(error, DecodeError::ProtocolLevel(_)) => {
+                let connack = Packet::Connack(Connack::refused(
+                    ReasonCode::UnsupportedProtocolVersion,
+                    Version::V311,
+                ));
+                // If it cannot be sent the close alone has to say it.
+                let _ = link
+                    .connection
+                    .send_packet_as(&connack, Version::V311, &mut tools);
+                violation()
+            }
+            _ => violation(),
         }
-        let text = format!("{error} ({})", error.clause(version));
-        Cause::new(Slug::PROTOCOL_VIOLATION, text).with_reason(error.reason_code())
     }
+}
+
+/// What answered CONNECT, if it is not MQTT: most often another protocol on a port that was mistaken.
+fn not_mqtt(error: DecodeError, start: &[u8]) -> String {
+    let shown = start.get(..16).unwrap_or(start).escape_ascii();
+    let what = match start {
+        // Content types of RFC 8446 section 5.1 in front of a record version.
+        [0x14..=0x17, 0x03, ..] => "this is TLS",
+        [b'H', b'T', b'T', b'P', ..] => "this is HTTP",
+        [b'S', b'S', b'H', b'-', ..] => "this is SSH",
+        _ => return format!("the answer to CONNECT begins with \"{shown}\": {error}"),
+    };
+    format!("the answer to CONNECT begins with \"{shown}\": {what}")
 }
 
 fn violated(violation: Violation) -> Cause {
