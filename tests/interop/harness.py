@@ -3,6 +3,7 @@
 Nothing here sleeps for a while and hopes: `wait_until` looks for a condition until a deadline.
 """
 
+import atexit
 import json
 import os
 import random
@@ -62,6 +63,16 @@ def run_tool(*argv, **options):
     return done.stdout
 
 
+# Stopped at the latest when the tests are broken off.
+RUNNING = set()
+
+
+@atexit.register
+def stop_all():
+    for process in list(RUNNING):
+        process.stop()
+
+
 class Process:
     """A program in the background, both its outputs in one log that a second start appends to."""
 
@@ -72,7 +83,10 @@ class Process:
     def start(self):
         with open(self.log, "ab") as log:
             # Its input stays open: `openssl s_server` ends with it.
-            self.child = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
+            self.child = subprocess.Popen(
+                self.argv, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        RUNNING.add(self)
 
     def text(self):
         return self.log.read_text(errors="replace")
@@ -103,14 +117,16 @@ class Process:
         return self.child.wait(deadline)
 
     def stop(self, how=signal.SIGTERM):
+        """Ends it with what it started itself: `faketime` stays its program's parent."""
         if self.alive():
-            self.child.send_signal(how)
+            os.killpg(self.child.pid, how)
             try:
                 self.child.wait(5)
             except subprocess.TimeoutExpired:
-                self.child.kill()
+                os.killpg(self.child.pid, signal.SIGKILL)
                 self.child.wait(5)
         self.child.stdin.close()
+        RUNNING.discard(self)
 
 
 class Identity:
