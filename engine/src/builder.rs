@@ -1,5 +1,6 @@
 //! What an engine is made of, and its start.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -177,6 +178,7 @@ fn core(
         starved: Vec::new(),
         dialling: 0,
         accepting: 0,
+        waiting: VecDeque::new(),
         random: fastrand::Rng::with_seed(
             shard.seed ^ (shard.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
         ),

@@ -39,8 +39,10 @@ pub(crate) struct Core {
     pub(crate) starved: Vec<Key>,
     /// Client connections that are being opened.
     pub(crate) dialling: usize,
-    /// Accepted connections before their CONNACK.
+    /// Accepted connections that have spoken, before their CONNACK.
     pub(crate) accepting: usize,
+    /// Accepted connections that have spoken and wait for their turn.
+    pub(crate) waiting: VecDeque<LinkId>,
     pub(crate) random: fastrand::Rng,
     pub(crate) counters: Arc<Counters>,
     /// No new connections any more.
@@ -148,6 +150,7 @@ impl Core {
             wishes: Wishes::default(),
             paused: false,
             held: false,
+            waits: false,
             reading: true,
             dirty: false,
             starved: false,
@@ -161,14 +164,62 @@ impl Core {
         {
             link.phase = Phase::Up;
             link.up_since = self.now;
-            link.opening = None;
-            let opening = if link.is_client() {
-                &mut self.dialling
-            } else {
-                &mut self.accepting
-            };
-            *opening -= 1;
+            let counted = link.opening.take().is_some_and(|opening| opening.counted);
+            let is_client = link.is_client();
+            self.uncount_opening(is_client, counted);
             self.counters.links_up.add(1);
+        }
+    }
+
+    /// A connection is no longer being opened.
+    pub(crate) fn uncount_opening(&mut self, is_client: bool, counted: bool) {
+        let opening = if is_client {
+            &mut self.dialling
+        } else {
+            &mut self.accepting
+        };
+        *opening -= usize::from(counted);
+    }
+
+    /// The first byte of an accepted connection is there. Answers whether it may be handled now: otherwise too many
+    /// are being opened, and it waits for its turn.
+    pub(crate) fn count_opening(&mut self, key: Key) -> bool {
+        let Some(link) = self.links.at_mut(key) else {
+            return true;
+        };
+        let Some(opening) = link.opening.as_mut().filter(|opening| !opening.counted) else {
+            return true;
+        };
+        if self.accepting < self.limits.handshakes_max {
+            opening.counted = true;
+            self.accepting += 1;
+            return true;
+        }
+        link.waits = true;
+        link.connection.frames_wait = true;
+        self.waiting.push_back(link.id);
+        let Self { links, waiting, .. } = self;
+        if waiting.len() > 2 * links.len() + 1024 {
+            waiting.retain(|id| links.at(id.slot).is_some_and(|link| link.id == *id && link.waits));
+        }
+        false
+    }
+
+    /// Takes up those that wait for their turn, as long as there is room.
+    pub(crate) fn take_up_waiting(&mut self) {
+        while self.accepting < self.limits.handshakes_max {
+            let Some(id) = self.waiting.pop_front() else {
+                return;
+            };
+            let Some(link) = self.links.get_mut(id).filter(|link| link.waits) else {
+                continue;
+            };
+            link.waits = false;
+            if let Some(opening) = &mut link.opening {
+                opening.counted = true;
+                self.accepting += 1;
+            }
+            self.touch(id.slot);
         }
     }
 

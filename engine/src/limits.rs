@@ -10,8 +10,9 @@ pub struct Limits {
     /// Links of one shard. Past it `open` answers [`OpenError::TooManyLinks`](crate::OpenError::TooManyLinks) and
     /// listeners stop accepting until a link is gone.
     pub links_max: usize,
-    /// Connection attempts of one shard between TCP SYN and CONNACK, and accepted connections before CONNACK.
-    /// Further attempts wait; listeners stop accepting.
+    /// Connection attempts of one shard between TCP SYN and CONNACK, and as many accepted connections between their
+    /// first byte and CONNACK. Further attempts wait; accepted connections wait unread, and listeners stop accepting.
+    /// Accepted connections that say nothing count against `links_max` alone, so that they keep nobody out.
     pub handshakes_max: usize,
     /// Bytes of one MQTT packet that is accepted. A larger one closes the connection (v5 reason 0x95).
     pub packet_len_max: usize,

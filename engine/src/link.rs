@@ -76,6 +76,8 @@ pub(crate) struct Opening {
     pub(crate) tls: Option<TlsInfo>,
     /// Server: `Accepted` was told.
     pub(crate) accepted: bool,
+    /// It counts against `Limits::handshakes_max`: a client's from its dial, an accepted one from its first byte.
+    pub(crate) counted: bool,
 }
 
 /// What only a client link has.
@@ -128,6 +130,8 @@ pub(crate) struct Link {
     pub(crate) paused: bool,
     /// The queue of a channel engine is full.
     pub(crate) held: bool,
+    /// Server: it has spoken, and waits until fewer connections are being opened.
+    pub(crate) waits: bool,
     /// The driver reads from the connection.
     pub(crate) reading: bool,
     /// In the shard's list of links that wait for memory.
@@ -162,6 +166,7 @@ impl Link {
     /// always when a connection that is over waits for the peer's end of it.
     pub(crate) fn wants_reading(&self) -> bool {
         match self.phase {
+            Phase::Tls | Phase::Mqtt if self.waits => false,
             // A client has to hear its CONNACK.
             Phase::Mqtt if self.is_client() => true,
             Phase::Mqtt | Phase::Up => {

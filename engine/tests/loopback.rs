@@ -845,3 +845,62 @@ fn neither_an_eager_schedule_nor_a_deadline_of_nothing_stalls_the_shard() {
     told.recv_timeout(WAIT).unwrap();
     assert!(engine.shutdown(WAIT).failed.is_empty());
 }
+
+/// Notes who was accepted, in order.
+#[derive(Default)]
+struct Order {
+    client_ids: Vec<String>,
+}
+
+impl Handler for Order {
+    fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {
+        if let Event::Connect(connect) = event {
+            self.client_ids.push(connect.client_id.to_owned());
+            out.accept(at.link, false, Properties::EMPTY, 0).unwrap();
+        }
+    }
+}
+
+#[test]
+fn connections_that_say_nothing_keep_nobody_out_and_those_that_speak_wait_their_turn() {
+    let listener = Listener::bind(any_port()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = Limits::default().handshakes_max(1);
+    let server = Engine::builder()
+        .limits(limits)
+        .listen(listener, None, 0)
+        .start(|_| Order::default())
+        .unwrap();
+    let silent: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+    drop(connect_by_hand(address, "first"));
+    let open = || {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(WAIT)).unwrap();
+        stream
+    };
+    let (mut slow_stream, mut quick_stream) = (open(), open());
+    while server.stats().accepted < 23 {
+        thread::yield_now();
+    }
+    let before = server.stats().bytes_in;
+    let (slow, quick) = (connect_bytes("slow"), connect_bytes("quick"));
+    for (stream, bytes, total) in [
+        (&mut slow_stream, &slow[..1], before + 1),
+        (&mut quick_stream, &quick[..], before + 1 + quick.len() as u64),
+    ] {
+        stream.write_all(bytes).unwrap();
+        while server.stats().bytes_in < total {
+            thread::yield_now();
+        }
+    }
+    slow_stream.write_all(&slow[1..]).unwrap();
+    let mut connack = [0; 4];
+    slow_stream.read_exact(&mut connack).unwrap();
+    quick_stream.read_exact(&mut connack).unwrap();
+    assert_eq!(connack, [0x20, 2, 0, 0]);
+    drop((silent, slow_stream, quick_stream));
+    assert_eq!(
+        server.shutdown(WAIT).handlers[0].client_ids,
+        ["first", "slow", "quick"]
+    );
+}

@@ -90,6 +90,8 @@ pub(crate) struct Session {
     packet_len_max: u32,
     last_sent: Instant,
     last_received: Instant,
+    /// Server: CONNECT asked for a session that ends with the connection.
+    expires_at_once: bool,
     ping_sent: Option<Instant>,
     acks_late_told: Option<Instant>,
     in_flight: InFlight,
@@ -122,6 +124,7 @@ impl Session {
             packet_len_max: u32::MAX,
             last_sent: now,
             last_received: now,
+            expires_at_once: true,
             ping_sent: None,
             acks_late_told: None,
             in_flight: InFlight::new(),
@@ -218,6 +221,7 @@ impl Session {
         };
         self.state = State::Deciding;
         self.version = connect.version;
+        self.expires_at_once = connect.properties.session_expiry_interval().unwrap_or(0) == 0;
         self.learn(&connect.properties, limits);
         Ok(Meaning::Connect(connect))
     }
@@ -253,7 +257,16 @@ impl Session {
                 self.ping_sent = None;
                 Meaning::Nothing
             }
-            Packet::Disconnect(disconnect) if self.version == Version::V5 => Meaning::Disconnect(disconnect),
+            Packet::Disconnect(disconnect) if self.version == Version::V5 => {
+                if disconnect.properties.session_expiry_interval().is_some() {
+                    return Err(violation(
+                        ReasonCode::ProtocolError,
+                        "v5 [MQTT-3.14.2-2]",
+                        "a Session Expiry Interval in the server's DISCONNECT",
+                    ));
+                }
+                Meaning::Disconnect(disconnect)
+            }
             packet => return self.handle_from_both(packet),
         })
     }
@@ -263,7 +276,21 @@ impl Session {
             Packet::Subscribe(subscribe) => Meaning::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => Meaning::Unsubscribe(unsubscribe),
             Packet::Pingreq => Meaning::Pingreq,
-            Packet::Disconnect(disconnect) => Meaning::Disconnect(disconnect),
+            Packet::Disconnect(disconnect) => {
+                if self.expires_at_once
+                    && disconnect
+                        .properties
+                        .session_expiry_interval()
+                        .is_some_and(|secs| secs > 0)
+                {
+                    return Err(violation(
+                        ReasonCode::ProtocolError,
+                        "v5 section 3.14.2.2.2",
+                        "a Session Expiry Interval in DISCONNECT after none in CONNECT",
+                    ));
+                }
+                Meaning::Disconnect(disconnect)
+            }
             packet => return self.handle_from_both(packet),
         })
     }

@@ -1,4 +1,4 @@
-use fleetwire_codec::{Connack, Disconnect, Puback, TopicName};
+use fleetwire_codec::{Carrier, Connack, Disconnect, PropertiesBuf, Property, Puback, TopicName};
 
 use super::*;
 
@@ -220,4 +220,45 @@ fn packets_in_the_wrong_direction_are_violations() {
         session.handle(now, disconnect, &limits),
         Ok(Meaning::Disconnect(_))
     ));
+}
+
+#[test]
+fn a_disconnect_cannot_raise_a_session_expiry_of_zero() {
+    // v5 section 3.14.2.2.2, v5 [MQTT-3.14.2-2].
+    let now = Instant::now();
+    let limits = Limits::default();
+    let mut bytes = PropertiesBuf::new(Carrier::Disconnect);
+    bytes.push(Property::SessionExpiryInterval(1)).unwrap();
+    let disconnect = Disconnect {
+        reason: ReasonCode::NORMAL_DISCONNECTION,
+        properties: bytes.as_properties(),
+    };
+    let violation = up(now, 0)
+        .handle(now, Packet::Disconnect(disconnect), &limits)
+        .unwrap_err();
+    assert_eq!(violation.clause, "v5 [MQTT-3.14.2-2]");
+
+    let mut expiry = PropertiesBuf::new(Carrier::Connect);
+    expiry.push(Property::SessionExpiryInterval(60)).unwrap();
+    for (properties, allowed) in [(Properties::EMPTY, false), (expiry.as_properties(), true)] {
+        let mut session = Session::server(now);
+        let connect = Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive_secs: 0,
+            client_id: "a",
+            will: None,
+            username: None,
+            password: None,
+            properties,
+        };
+        session.handle(now, Packet::Connect(connect), &limits).unwrap();
+        session.accepted(0);
+        assert_eq!(
+            session
+                .handle(now, Packet::Disconnect(disconnect), &limits)
+                .is_ok(),
+            allowed
+        );
+    }
 }

@@ -89,16 +89,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         );
         link.retry_at = retry_in.map(|wait| after(now, wait));
         let failure = (!known_up).then(|| failure(link, &cause, phase, retry_in, now));
-        link.opening = None;
+        let counted = link.opening.take().is_some_and(|opening| opening.counted);
+        link.waits = false;
         let is_client = link.is_client();
-        match (phase, is_client) {
-            (Phase::Up, _) => self
-                .core
-                .counters
-                .links_up
-                .set(self.core.counters.links_up.read().saturating_sub(1)),
-            (_, true) => self.core.dialling -= 1,
-            (_, false) => self.core.accepting -= 1,
+        if phase == Phase::Up {
+            let up = &self.core.counters.links_up;
+            up.set(up.read().saturating_sub(1));
+        } else {
+            self.core.uncount_opening(is_client, counted);
         }
         self.drop_in_flight(key, &cause);
         log::debug!("link {key}: {} in {:?}: {}", cause.slug, phase, cause.text);

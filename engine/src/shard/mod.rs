@@ -104,6 +104,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             self.flush();
             let complete = self.drained();
             self.regulate_accepting();
+            self.flush();
             self.report();
             if complete && self.commands.is_empty() {
                 return Ok(self.handler);
@@ -432,6 +433,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         if self.accept_again.is_some_and(|at| at <= self.core.now) {
             self.accept_again = None;
         }
+        self.core.take_up_waiting();
         let core = &self.core;
         let room = core.accepting < core.limits.handshakes_max && core.links.len() < core.limits.links_max;
         self.driver

@@ -89,6 +89,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             connect_sent: None,
             tls: None,
             accepted: false,
+            counted: true,
         }));
         self.core.dialling += 1;
         self.core.counters.attempts.add(1);
@@ -249,6 +250,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             connect_sent: None,
             tls: None,
             accepted: false,
+            counted: false,
         }));
         if let Err(error) = self.driver.adopt(id.slot, incoming) {
             log::warn!("cannot take in the connection of {peer}: {error}");
@@ -257,7 +259,6 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
         let plain = link.phase == Phase::Mqtt;
         self.core.links.insert(link);
-        self.core.accepting += 1;
         self.core.counters.accepted.add(1);
         self.core.arm(id.slot);
         if plain {

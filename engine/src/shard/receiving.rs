@@ -38,9 +38,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Some(parked) => (Some(*parked), Source::Parked),
             None => (self.core.hot.take(), Source::Hot),
         };
-        if let Some(mut buffer) = buffer {
-            buffer.advance_received(len);
-            self.process(key, buffer, from);
+        let Some(mut buffer) = buffer else { return };
+        buffer.advance_received(len);
+        if self.core.count_opening(key) {
+            return self.process(key, buffer, from);
+        }
+        match self.put_away(key, buffer, from, true) {
+            Ok(()) => self.core.touch(key),
+            Err(cause) => self.end(key, cause, How::Flush),
         }
     }
 
