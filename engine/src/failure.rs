@@ -39,7 +39,7 @@ slugs! {
     CONNECTION_LOST "connection_lost" "The connection ended without a DISCONNECT.";
     KEEP_ALIVE_TIMEOUT "keep_alive_timeout" "No PINGRESP (client) or no packet within 1.5 keep-alives (server).";
     THROTTLED "throttled" "CONNACK 0x97 or 0x9F: the broker limits how many may connect.";
-    CLIENT_ID_TAKEN_OVER "client_id_taken_over" "DISCONNECT 0x8E: somebody else connected with this client id.";
+    CLIENT_ID_TAKEN_OVER "client_id_taken_over" "DISCONNECT 0x8E: somebody else connected with this client id. In 3.1.1 inferred from three losses in a row within 2 s of CONNACK.";
     DISCONNECTED_BY_PEER "disconnected_by_peer" "The peer sent DISCONNECT.";
     NOT_MQTT "not_mqtt" "What answered CONNECT is another protocol; the text shows its first bytes.";
     PROTOCOL_VIOLATION "protocol_violation" "The peer broke a rule of MQTT; the text names the clause.";

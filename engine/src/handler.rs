@@ -33,7 +33,7 @@ pub trait Handler: Send + 'static {
         true
     }
 
-    /// A pass of the event loop is over.
+    /// A pass of the event loop is over: its events have been delivered, and the shard is about to wait.
     fn on_turn(&mut self, now: Instant, out: &mut Outbox<'_>) {
         let _ = (now, out);
     }

@@ -494,6 +494,29 @@ fn a_link_that_found_no_memory_is_told_when_there_is_some() {
     assert!(engine.shutdown(WAIT).failed.is_empty());
 }
 
+#[test]
+fn a_link_that_is_cut_off_again_and_again_right_after_connack_gives_up() {
+    let (_server, address) = echo_server();
+    let (engine, events) = channel_engine(Engine::builder().seed(1), 64);
+    let handle = engine.handle();
+    let mut form = ConnectForm::new("a");
+    form.version = Version::V311;
+    let link = handle.open_with(&plan(address), 0, form).unwrap();
+    let mut ends = Vec::new();
+    for _ in 0..3 {
+        wait_for(&events, connected);
+        handle
+            .publish(link, OwnedPublish::new(topic("t"), "kick"))
+            .unwrap();
+        ends.push(wait_for(&events, |_, kind| match kind {
+            OwnedKind::Disconnected(end) => Some((end.slug, end.retry_in.is_some())),
+            _ => None,
+        }));
+    }
+    let lost = (Slug::CONNECTION_LOST, true);
+    assert_eq!(ends, [lost, lost, (Slug::CLIENT_ID_TAKEN_OVER, false)]);
+}
+
 /// What a server that is no engine answers to whoever connects.
 fn serve_once(answer: &'static [u8], read_first: bool) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind(any_port()).unwrap();

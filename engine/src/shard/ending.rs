@@ -227,15 +227,22 @@ fn retry(
     random: &mut fastrand::Rng,
 ) -> Option<Duration> {
     let removed = link.wishes.remove;
+    let version = link.connection.session.version();
     let client = link.client.as_mut()?;
-    let taken_over = cause.slug == Slug::CLIENT_ID_TAKEN_OVER
-        && connected_for.is_some_and(|connected_for| connected_for < TAKEOVER_WINDOW);
+    let cut_off = connected_for.is_some_and(|connected_for| connected_for < TAKEOVER_WINDOW);
+    // A server of 3.1.1 has no word for it.
+    let inferred = version == Version::V311 && cause.slug == Slug::CONNECTION_LOST;
+    let taken_over = cut_off && (inferred || cause.slug == Slug::CLIENT_ID_TAKEN_OVER);
     client.takeovers = if taken_over { client.takeovers + 1 } else { 0 };
     if client.takeovers >= TAKEOVERS_MAX {
         cause.give_up = true;
         cause.text.push_str(
             "; it happened again and again right after CONNACK, so somebody else uses this client id",
         );
+        if inferred {
+            cause.slug = Slug::CLIENT_ID_TAKEN_OVER;
+            cause.text.push_str(" (inferred: 3.1.1 does not say)");
+        }
     }
     if connected_for.is_some_and(|connected_for| connected_for >= LASTING) {
         client.failures = 0;

@@ -102,6 +102,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             self.dial();
             self.feed_starved();
             self.flush();
+            // After everything of the pass, what timers brought included, and before the wait.
+            self.handler
+                .on_turn(self.core.now, &mut Outbox::new(&mut self.core));
+            self.flush();
             let complete = self.drained();
             self.regulate_accepting();
             self.flush();
@@ -113,9 +117,6 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             while let Some(completion) = self.driver.next(&mut self.core) {
                 self.complete(completion);
             }
-            self.handler
-                .on_turn(self.core.now, &mut Outbox::new(&mut self.core));
-            self.flush();
         }
     }
 
