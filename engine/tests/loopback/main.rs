@@ -1,0 +1,7 @@
+//! Both roles of the engine against each other, and against peers by hand, over loopback TCP.
+
+mod attempts;
+mod channel;
+mod server;
+mod support;
+mod traffic;
