@@ -10,7 +10,7 @@ use fleetwire_tls::Scratch;
 use crate::clock::after;
 use crate::connection::{Connection, Tools};
 use crate::driver::{Key, Targets};
-use crate::link::{ClientLink, CloseWish, Link, Phase, Wishes};
+use crate::link::{ClientLink, CloseWish, Link, Opening, Phase, Wishes};
 use crate::links::{Ids, Links};
 use crate::session::Session;
 use crate::stats::Counters;
@@ -157,18 +157,16 @@ impl Core {
         }
     }
 
-    /// The CONNACK that accepts has been sent or received.
-    pub(crate) fn mark_up(&mut self, key: Key) {
-        if let Some(link) = self.links.at_mut(key)
-            && link.phase == Phase::Mqtt
-        {
-            link.phase = Phase::Up;
-            link.up_since = self.now;
-            let counted = link.opening.take().is_some_and(|opening| opening.counted);
-            let is_client = link.is_client();
-            self.uncount_opening(is_client, counted);
-            self.counters.links_up.add(1);
-        }
+    /// The CONNACK that accepts has been sent or received. Answers what only the opening needed.
+    pub(crate) fn mark_up(&mut self, key: Key) -> Option<Box<Opening>> {
+        let link = self.links.at_mut(key).filter(|link| link.phase == Phase::Mqtt)?;
+        link.phase = Phase::Up;
+        link.up_since = self.now;
+        let opening = link.opening.take()?;
+        let is_client = link.is_client();
+        self.uncount_opening(is_client, opening.counted);
+        self.counters.links_up.add(1);
+        Some(opening)
     }
 
     /// A connection is no longer being opened.

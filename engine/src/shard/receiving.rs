@@ -226,10 +226,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         };
         let version = link.connection.session.version();
         if connack.is_accepted() {
-            let Some(opening) = link.opening.take() else {
+            let Some(opening) = self.core.mark_up(key) else {
                 return Ok(());
             };
-            self.core.mark_up(key);
             if let Some(peer) = opening.peer {
                 let event = Connected {
                     session_present: connack.session_present,

@@ -84,8 +84,11 @@ impl Handler for Fleet {
 fn run_fleet(links: usize, messages: u64, version: Version, shards: usize) {
     let (server, address) = echo_server();
     let (done, finished): (Sender<()>, Receiver<()>) = channel();
+    // Far fewer at a time than there are links, so that each has to make room for another.
+    let limits = Limits::default().handshakes_max(7);
     let engine = Engine::builder()
         .shards(shards)
+        .limits(limits)
         .start(|_| Fleet {
             plan: plan(address),
             links: links.div_ceil(shards),
