@@ -45,7 +45,7 @@ pub(crate) fn issue(arguments: &CertsIssueArguments) -> Result<String, Problem> 
 
 /// Issues identities and prints how many.
 pub(crate) fn run(arguments: &CertsIssueArguments) -> Result<Exit, Problem> {
-    crate::print_line(&issue(arguments)?);
+    crate::print_line(&issue(arguments)?)?;
     Ok(Exit::Done)
 }
 

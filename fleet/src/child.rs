@@ -7,17 +7,19 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{self, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::process::{self, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
-use crate::text::count;
+use crate::report::ReportError;
+use crate::signals::Interrupts;
+use crate::text::{self, count};
 
 /// What the child says on its stdout, one JSON object per line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +84,7 @@ pub(crate) fn wait_for_parent() {
 #[derive(Debug)]
 pub(crate) struct Child {
     process: process::Child,
+    started: Instant,
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     address: SocketAddr,
@@ -89,7 +92,7 @@ pub(crate) struct Child {
 
 impl Child {
     /// Starts the endpoint on a free loopback port, with the CA and certificates of `state`.
-    pub(crate) fn start(state: &Path) -> Result<Self, Problem> {
+    pub(crate) fn start(state: &Path, interrupts: &Interrupts) -> Result<Self, Problem> {
         let failed = |what: String| Problem::refused("endpoint_start", what);
         let program = std::env::current_exe()
             .map_err(|error| failed(format!("this program's own path is not known: {error}.")))?;
@@ -105,19 +108,24 @@ impl Child {
         let stdout = process.stdout.take().expect("stdout was asked to be a pipe");
         let mut child = Self {
             process,
+            started: Instant::now(),
             stdin,
             lines: read_lines(stdout),
             address: UNSPECIFIED,
         };
-        match child.next_line(START_MAX) {
+        match child.next_line(|waited| waited >= START_MAX || interrupts.asked()) {
             Some(Line::Listening(address)) => {
                 child.address = address;
                 Ok(child)
             }
-            _ => Err(failed(format!(
-                "the endpoint did not say where it listens{}.",
-                child.how_it_ended()
-            ))),
+            _ if interrupts.asked() => Err(Problem::Interrupted),
+            _ => Err(failed(match child.ended_soon() {
+                Some(ended) => format!("{ended} before it listened; its own words stand above."),
+                None => format!(
+                    "the endpoint did not say where it listens within {} s: this machine may be overloaded.",
+                    START_MAX.as_secs()
+                ),
+            })),
         }
     }
 
@@ -126,36 +134,91 @@ impl Child {
         self.address
     }
 
+    /// Why it has ended, if it has: it should not before [`finish`](Self::finish).
+    pub(crate) fn died(&mut self) -> Option<ReportError> {
+        match self.process.try_wait() {
+            Ok(Some(status)) => Some(died(self.describe(status))),
+            _ => None,
+        }
+    }
+
     /// Ends it, and answers what it counted.
-    pub(crate) fn finish(mut self) -> Result<EndpointCounts, Problem> {
+    pub(crate) fn finish(mut self, interrupts: &Interrupts) -> Result<EndpointCounts, ReportError> {
         self.stdin = None;
-        match self.next_line(FINISH_MAX) {
+        let (mut told, mut patience) = (false, FINISH_MAX);
+        let line = self.next_line(|waited| {
+            if waited >= TELL_AFTER && !told {
+                crate::tell("waiting for the endpoint...");
+                told = true;
+            }
+            if interrupts.asked() {
+                patience = INTERRUPTED_FINISH_MAX;
+            }
+            waited >= patience
+        });
+        match line {
             Some(Line::Counted(counts)) => {
                 // It has said its last word; how it exits after that changes nothing.
                 let _ = self.process.wait();
                 Ok(counts)
             }
-            _ => Err(Problem::failed(format!(
-                "the endpoint did not say what it counted{}.",
-                self.how_it_ended()
-            ))),
+            _ => Err(match self.ended_soon() {
+                Some(ended) => died(ended),
+                None => ReportError {
+                    slug: "endpoint_silent",
+                    text: format!(
+                        "the endpoint did not say within {} s what it counted: it is stopped or this machine is \
+                         overloaded. Run again with fewer --devices, or with `fleetwire endpoint` and --broker",
+                        patience.as_secs()
+                    ),
+                },
+            }),
         }
     }
 
-    fn next_line(&self, wait: Duration) -> Option<Line> {
-        serde_json::from_str(&self.lines.recv_timeout(wait).ok()?).ok()
+    /// The next line, unless there is no more or `give_up`, which is told how long it has taken, says so.
+    fn next_line(&self, mut give_up: impl FnMut(Duration) -> bool) -> Option<Line> {
+        let begun = Instant::now();
+        loop {
+            match self.lines.recv_timeout(LOOK_EVERY) {
+                Ok(line) => return serde_json::from_str(&line).ok(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if give_up(begun.elapsed()) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 
-    /// `: exit status: 1`, if it has ended.
-    fn how_it_ended(&mut self) -> String {
+    /// How it ended, if it has or does so at once.
+    fn ended_soon(&mut self) -> Option<String> {
         // Its stdout closes a moment before it can be waited for.
         for _ in 0..10 {
             if let Ok(Some(status)) = self.process.try_wait() {
-                return format!(": it ended with {status}");
+                return Some(self.describe(status));
             }
             thread::sleep(Duration::from_millis(20));
         }
-        String::new()
+        None
+    }
+
+    /// `the endpoint died (signal 9) after 2.5 s`
+    fn describe(&self, status: ExitStatus) -> String {
+        let how = match (status.signal(), status.code()) {
+            (Some(signal), _) => format!("signal {signal}"),
+            (None, Some(code)) => format!("exit code {code}"),
+            (None, None) => status.to_string(),
+        };
+        format!(
+            "the endpoint died ({how}) after {}",
+            text::duration(self.started.elapsed())
+        )
+    }
+}
+
+fn died(text: String) -> ReportError {
+    ReportError {
+        slug: "endpoint_died",
+        text,
     }
 }
 
@@ -187,6 +250,12 @@ const UNSPECIFIED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::I
 const START_MAX: Duration = Duration::from_secs(20);
 /// Closing thousands of connections takes less.
 const FINISH_MAX: Duration = Duration::from_secs(20);
+/// Who presses Ctrl-C does not want to wait long.
+const INTERRUPTED_FINISH_MAX: Duration = Duration::from_secs(2);
+/// When the wait has to be explained.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+/// How soon an interrupt is noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

@@ -155,7 +155,7 @@ impl Devices {
         let Some(device) = self.devices.get_mut(at.token as usize) else {
             return;
         };
-        if self.run.window.is_closing() {
+        if self.run.window.is_closing() || !self.run.window.may_dial() {
             // The attempt was cut short by the end of the run.
             return;
         }
@@ -274,6 +274,9 @@ impl Handler for Devices {
     }
 
     fn on_dial(&mut self, at: At, dial: &mut Dial<'_>) -> Result<(), DialError> {
+        if !self.run.window.may_dial() {
+            return Err(DialError::new("the run is ending"));
+        }
         let device = self
             .devices
             .get(at.token as usize)

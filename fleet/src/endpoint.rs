@@ -1,5 +1,6 @@
 //! `fleetwire endpoint`, for people and as the child process of `fleetwire run`.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,16 +10,16 @@ use std::time::Duration;
 
 use fleetwire_endpoint::pki::Pki;
 use fleetwire_endpoint::{Counts, Endpoint, EndpointBuilder, EndpointError};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::arguments::EndpointArguments;
 use crate::broker::MUTUAL_TLS_ALPN;
 use crate::child::{self, EndpointCounts, Line};
 use crate::preflight;
+use crate::prepare::temporary_directory;
 use crate::problem::{Exit, Problem};
 use crate::report::quoted;
-use crate::signals::Interrupts;
+use crate::signals::{ENDING, Interrupts};
 
 /// Carries out the command.
 pub(crate) fn run(arguments: &EndpointArguments) -> Result<Exit, Problem> {
@@ -33,15 +34,7 @@ pub(crate) fn run(arguments: &EndpointArguments) -> Result<Exit, Problem> {
         Some(state) => serve(arguments, state, &catch()?),
         None => {
             let interrupts = catch()?;
-            let directory = tempfile::Builder::new()
-                .prefix("fleetwire-")
-                .tempdir()
-                .map_err(|error| {
-                    Problem::refused(
-                        "endpoint_start",
-                        format!("no temporary directory can be made: {error}."),
-                    )
-                })?;
+            let directory = temporary_directory()?;
             interrupts.remove_if_forced(Some(directory.path().to_owned()));
             serve(arguments, directory.path(), &interrupts)
         }
@@ -57,7 +50,7 @@ fn serve(arguments: &EndpointArguments, state: &Path, interrupts: &Interrupts) -
         state,
         users: &arguments.users,
     };
-    crate::print_text(&listening.text());
+    crate::print_text(&listening.text())?;
     while !interrupts.asked() {
         thread::sleep(LOOK_EVERY);
     }
@@ -67,7 +60,7 @@ fn serve(arguments: &EndpointArguments, state: &Path, interrupts: &Interrupts) -
         DRAIN_MAX
     };
     let counts = endpoint.shutdown(drain);
-    crate::print_line(&format!("ended: {}", EndpointCounts::from(&counts)));
+    crate::print_line(&format!("ended: {}", EndpointCounts::from(&counts)))?;
     match counts.failure {
         None => Ok(Exit::Done),
         Some(text) => Err(Problem::failed(format!("the endpoint {text}."))),
@@ -78,7 +71,7 @@ fn serve(arguments: &EndpointArguments, state: &Path, interrupts: &Interrupts) -
 fn serve_parent(arguments: &EndpointArguments, state: &Path) -> Result<Exit, Problem> {
     // The run still needs us when a terminal or a service manager signals every process; it says when to end.
     let ignored = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in ENDING {
         flag::register(signal, Arc::clone(&ignored))
             .map_err(|error| Problem::failed(format!("signals cannot be caught: {error}.")))?;
     }
@@ -91,9 +84,11 @@ fn serve_parent(arguments: &EndpointArguments, state: &Path) -> Result<Exit, Pro
     Line::Listening(endpoint.addr()).print().map_err(told)?;
     child::wait_for_parent();
     let counts = endpoint.shutdown(Duration::ZERO);
-    Line::Counted(EndpointCounts::from(&counts))
-        .print()
-        .map_err(told)?;
+    match Line::Counted(EndpointCounts::from(&counts)).print() {
+        // The run was killed: nobody wants to know.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        result => result.map_err(told)?,
+    }
     match counts.failure {
         None => Ok(Exit::Done),
         Some(text) => Err(Problem::failed(format!("the endpoint {text}."))),

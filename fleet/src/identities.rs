@@ -9,6 +9,7 @@ use fleetwire_tls::Identity;
 
 use crate::problem::Problem;
 use crate::scenario::{IdentitySource, Scenario};
+use crate::signals::Interrupts;
 use crate::text::{count, counted, first_few};
 
 /// One identity per device, or one for all, or none.
@@ -22,7 +23,7 @@ pub(crate) enum Identities {
 
 impl Identities {
     /// Reads and checks what the command line names; throw-away identities are not made here.
-    pub(crate) fn load(scenario: &Scenario) -> Result<Self, Problem> {
+    pub(crate) fn load(scenario: &Scenario, interrupts: &Interrupts) -> Result<Self, Problem> {
         match &scenario.identities {
             IdentitySource::None | IdentitySource::ThrowAway => Ok(Self::None),
             IdentitySource::Files { cert, key } if !cert.varies() && !key.varies() => {
@@ -31,7 +32,7 @@ impl Identities {
                     .map(Self::Same)
                     .map_err(|error| Problem::refused("identities", format!("{error}.")))
             }
-            IdentitySource::Files { cert, key } => Self::load_each(scenario, "", |place| {
+            IdentitySource::Files { cert, key } => Self::load_each(scenario, interrupts, "", |place| {
                 (
                     scenario.render(cert, place).into(),
                     scenario.render(key, place).into(),
@@ -39,7 +40,7 @@ impl Identities {
             }),
             IdentitySource::Directory(directory) => {
                 let hint = " `fleetwire certs issue` makes identities.";
-                Self::load_each(scenario, hint, |place| {
+                Self::load_each(scenario, interrupts, hint, |place| {
                     in_directory(directory, &scenario.client_id(place))
                 })
             }
@@ -47,8 +48,11 @@ impl Identities {
     }
 
     /// Makes one identity per device, signed by the CA of `pki`.
-    pub(crate) fn issue(scenario: &Scenario, pki: &Pki) -> Result<Self, Problem> {
+    pub(crate) fn issue(scenario: &Scenario, pki: &Pki, interrupts: &Interrupts) -> Result<Self, Problem> {
         let issue = |place| {
+            if interrupts.asked() {
+                return Err(String::new());
+            }
             let device = pki
                 .issue_device(&scenario.client_id(place), KeyType::P256, None)
                 .map_err(|error| error.to_string())?;
@@ -58,7 +62,12 @@ impl Identities {
         };
         for_each_place(scenario.devices as usize, issue)
             .map(Self::Each)
-            .map_err(|errors| Problem::refused("identities", format!("{}.", first_few(&errors))))
+            .map_err(|errors| {
+                if interrupts.asked() {
+                    return Problem::Interrupted;
+                }
+                Problem::refused("identities", format!("{}.", first_few(&errors)))
+            })
     }
 
     /// The identity of a device.
@@ -84,16 +93,23 @@ impl Identities {
 
     fn load_each(
         scenario: &Scenario,
+        interrupts: &Interrupts,
         hint: &str,
         paths: impl Fn(usize) -> (PathBuf, PathBuf) + Sync,
     ) -> Result<Self, Problem> {
         let load = |place| {
+            if interrupts.asked() {
+                return Err(String::new());
+            }
             let (cert, key) = paths(place);
             Identity::from_pem_files(&cert, &key).map_err(|error| error.to_string())
         };
         for_each_place(scenario.devices as usize, load)
             .map(Self::Each)
             .map_err(|errors| {
+                if interrupts.asked() {
+                    return Problem::Interrupted;
+                }
                 let text = format!(
                     "{} of {} identities cannot be used: {}.{hint}",
                     count(errors.len() as u64),

@@ -44,6 +44,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::arguments::{CertsCommand, Cli, Command};
+use crate::problem::Problem;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -60,14 +61,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes to stdout; that nobody reads it is no reason to fail.
-fn print_text(text: &str) {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+/// Writes to stdout. That nobody reads it is no reason to fail; that it cannot be kept is one.
+fn print_text(text: &str) -> Result<(), Problem> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Problem::failed(format!(
+            "the output cannot be written to stdout: {error}."
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The same with a line end.
-fn print_line(line: &str) {
-    print_text(&format!("{line}\n"));
+fn print_line(line: &str) -> Result<(), Problem> {
+    print_text(&format!("{line}\n"))
 }
 
 /// Writes a line to stderr, which may be closed as well.

@@ -23,7 +23,7 @@ pub(crate) struct Measured {
     pub(crate) driver: &'static str,
     pub(crate) interrupted: bool,
     /// `None` for an external broker.
-    pub(crate) endpoint_counts: Option<Result<EndpointCounts, Problem>>,
+    pub(crate) endpoint_counts: Option<Result<EndpointCounts, ReportError>>,
     /// Threads that ended by a fault, with its text.
     pub(crate) failed_threads: Vec<(usize, String)>,
 }
@@ -56,7 +56,7 @@ impl Outcome {
         let with_acknowledgements = scenario.qos as u8 > 0;
         let (endpoint_counts, endpoint_error) = match measured.endpoint_counts.transpose() {
             Ok(counts) => (counts, None),
-            Err(problem) => (None, Some(("endpoint_ended", problem.text().to_owned()))),
+            Err(error) => (None, Some(error)),
         };
         // What our own endpoint took has to lie between what was acknowledged and what was sent.
         let endpoint_agrees = endpoint_counts
@@ -67,18 +67,14 @@ impl Outcome {
         let connect_seconds = tally.last_connected_in_ramp.map_or(0.0, |last| {
             last.saturating_duration_since(run.window.origin()).as_secs_f64()
         });
-        let thread_error = measured.failed_threads.first().map(|(thread, text)| {
-            (
-                "thread_failed",
-                format!("thread {thread} {text}; its devices are not counted"),
-            )
+        let thread_error = measured.failed_threads.first().map(|(thread, text)| ReportError {
+            slug: "thread_failed",
+            text: format!("thread {thread} {text}; its devices are not counted"),
         });
         let devices = u64::from(scenario.devices);
         let report = Report {
             interrupted: measured.interrupted,
-            error: thread_error
-                .or(endpoint_error)
-                .map(|(slug, text)| ReportError { slug, text }),
+            error: thread_error.or(endpoint_error),
             endpoint_counts,
             phases: measured.phases,
             connected: tally.connected,
@@ -218,16 +214,23 @@ impl Report {
 
     /// With the reason why nothing was begun.
     pub(crate) fn with_problem(self, problem: &Problem) -> Self {
-        let (slug, text) = match problem {
-            Problem::Usage(text) => ("usage", text),
-            Problem::Refused { slug, text } => (*slug, text),
-            Problem::Failed(text) => ("failed", text),
+        let slug = match problem {
+            Problem::Usage(_) => "usage",
+            Problem::Refused { slug, .. } => slug,
+            Problem::Failed(_) => "failed",
+            Problem::Interrupted => return self.interrupted(),
         };
+        let text = problem.text().to_owned();
         Self {
-            error: Some(ReportError {
-                slug,
-                text: text.clone(),
-            }),
+            error: Some(ReportError { slug, text }),
+            ..self
+        }
+    }
+
+    /// Of a run that was interrupted before there was anything to tell.
+    pub(crate) fn interrupted(self) -> Self {
+        Self {
+            interrupted: true,
             ..self
         }
     }

@@ -2,10 +2,13 @@
 
 use std::{fs, io};
 
-use crate::{problem::Problem, text::count};
+use crate::problem::Problem;
+use crate::text::{count, counted};
 
-/// Descriptors beyond one per device: standard streams, epoll, wake-ups, the child's pipes, resolver and log files.
-const OPEN_FILES_OVERHEAD: u64 = 64;
+/// Descriptors of the process itself: standard streams, signals, the child's pipes, resolver and log files.
+const OPEN_FILES_BASE: u64 = 60;
+/// Of each thread: its epoll and its wake-up, and as many to spare.
+const OPEN_FILES_PER_THREAD: u64 = 4;
 
 /// The source ports from which the system picks one per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,21 +28,26 @@ pub(crate) struct Preflight {
 
 /// Raises the soft limit of open files as far as `devices` need it, and compares what is needed with what there is.
 /// `destinations` is the number of addresses that the broker's name has.
-pub(crate) fn check(devices: u32, destinations: usize) -> Result<Preflight, Problem> {
-    let open_files_needed = u64::from(devices) + OPEN_FILES_OVERHEAD;
-    let open_files_hard = raise_open_files(open_files_needed)
-        .map_err(|error| Problem::refused("open_files", format!("the limit cannot be raised: {error}")))?;
-    check_open_files(devices, open_files_hard)?;
+pub(crate) fn check(devices: u32, threads: usize, destinations: usize) -> Result<Preflight, Problem> {
+    let open_files_hard = open_files(devices, threads)?;
     let range = PortRange::of_this_machine();
     if let Some(range) = range {
         check_source_ports(devices, range, destinations)?;
     }
     let source_ports = range.map(|range| range.capacity(destinations));
     Ok(Preflight {
-        open_files_needed,
+        open_files_needed: open_files_needed(devices, threads),
         open_files_hard,
         source_ports,
     })
+}
+
+/// The first half of [`check`]: open files only. Answers the hard limit.
+pub(crate) fn open_files(devices: u32, threads: usize) -> Result<u64, Problem> {
+    let hard = raise_open_files(open_files_needed(devices, threads))
+        .map_err(|error| Problem::refused("open_files", format!("the limit cannot be raised: {error}")))?;
+    check_open_files(devices, threads, hard)?;
+    Ok(hard)
 }
 
 /// Raises the soft limit of open files to `wanted`, or as near as the hard limit allows, which is returned.
@@ -52,26 +60,42 @@ pub(crate) fn raise_open_files(wanted: u64) -> io::Result<u64> {
     Ok(hard)
 }
 
-fn check_open_files(devices: u32, hard: u64) -> Result<(), Problem> {
-    let needed = u64::from(devices) + OPEN_FILES_OVERHEAD;
-    if needed <= hard {
+fn open_files_needed(devices: u32, threads: usize) -> u64 {
+    u64::from(devices) + open_files_besides(threads)
+}
+
+fn open_files_besides(threads: usize) -> u64 {
+    threads as u64 * OPEN_FILES_PER_THREAD + OPEN_FILES_BASE
+}
+
+fn check_open_files(devices: u32, threads: usize, hard: u64) -> Result<(), Problem> {
+    if open_files_needed(devices, threads) <= hard {
         return Ok(());
     }
-    let at_most = match hard.saturating_sub(OPEN_FILES_OVERHEAD) {
+    let at_most = match hard.saturating_sub(open_files_besides(threads)) {
         0 => String::new(),
-        at_most => format!("At most `--devices {at_most}`; or raise"),
+        at_most => format!(" At most `--devices {at_most}`."),
     };
-    let raise = if at_most.is_empty() { "Raise" } else { &at_most };
     Err(Problem::refused(
         "open_files",
         format!(
-            "{} devices need {} descriptors, hard limit {} (soft already raised). {raise} the hard limit: \
-             `ulimit -Hn`, `LimitNOFILE=`, `docker --ulimit nofile=65536`; or use several processes with --index-from.",
-            count(devices.into()),
-            count(needed),
-            count(hard)
+            "hard limit {} (soft already raised). {}{at_most}",
+            count(hard),
+            open_files_advice(devices, threads)
         ),
     ))
+}
+
+/// What a run needs, as a sum, and what to do where there is less.
+pub(crate) fn open_files_advice(devices: u32, threads: usize) -> String {
+    format!(
+        "{} need {} descriptors: one each, {OPEN_FILES_PER_THREAD} for each of {}, {OPEN_FILES_BASE} for the process. \
+         Raise the hard limit: `ulimit -Hn`, `LimitNOFILE=`, `docker --ulimit nofile=65536`; or use several processes \
+         with --index-from.",
+        counted(devices.into(), "device", "devices"),
+        count(open_files_needed(devices, threads)),
+        counted(threads as u64, "thread", "threads")
+    )
 }
 
 fn check_source_ports(devices: u32, range: PortRange, destinations: usize) -> Result<(), Problem> {
@@ -140,14 +164,21 @@ mod tests {
 
     #[test]
     fn too_few_open_files_are_refused_with_the_arithmetic() {
-        let (slug, text) = refusal(check_open_files(30_000, 20_000));
+        let (slug, text) = refusal(check_open_files(30_000, 1, 20_000));
         assert_eq!(slug, "open_files");
-        assert!(text.starts_with(
-            "30,000 devices need 30,064 descriptors, hard limit 20,000 (soft already raised). At most `--devices 19936`"
-        ));
-        assert!(check_open_files(19_936, 20_000).is_ok());
-        assert_eq!(refusal(check_open_files(19_937, 20_000)).0, "open_files");
-        assert!(!refusal(check_open_files(1, 10)).1.contains("At most"));
+        assert!(
+            text.starts_with(
+                "hard limit 20,000 (soft already raised). 30,000 devices need 30,064 descriptors: one each, 4 for each \
+                 of 1 thread, 60 for the process."
+            ),
+            "{text}"
+        );
+        assert!(text.ends_with("At most `--devices 19936`."), "{text}");
+        assert!(check_open_files(19_936, 1, 20_000).is_ok());
+        assert_eq!(refusal(check_open_files(19_937, 1, 20_000)).0, "open_files");
+        // Each thread takes its share.
+        assert!(check_open_files(19_932, 2, 20_000).is_ok() && check_open_files(19_933, 2, 20_000).is_err());
+        assert!(!refusal(check_open_files(1, 1, 10)).1.contains("At most"));
     }
 
     #[test]
@@ -173,7 +204,7 @@ mod tests {
 
     #[test]
     fn one_device_starts_anywhere() {
-        let found = check(1, 1).unwrap();
+        let found = check(1, 1, 1).unwrap();
         assert_eq!(found.open_files_needed, 65);
         assert!(found.open_files_hard >= 65);
     }

@@ -1,10 +1,13 @@
 //! Everything before the first dial: identities, trust, addresses, limits, and the endpoint if it is our own.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 
 use fleetwire_endpoint::pki::Pki;
 use fleetwire_engine::{Plan, Way};
 use fleetwire_tls::{ClientConfig, ClientConfigBuilder, Roots, ServerName, Versions};
+use tempfile::TempDir;
 
 use crate::advice::{self, Circumstances};
 use crate::arguments::TlsVersion;
@@ -33,7 +36,7 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(scenario: &Scenario, interrupts: &Interrupts) -> Result<Prepared, Problem> {
     match &scenario.target {
         Target::Child { alpn } => with_own_endpoint(scenario, alpn, interrupts),
-        Target::Broker(broker) => with_broker(scenario, broker),
+        Target::Broker(broker) => with_broker(scenario, broker, interrupts),
     }
 }
 
@@ -42,19 +45,16 @@ fn with_own_endpoint(
     alpn: &[String],
     interrupts: &Interrupts,
 ) -> Result<Prepared, Problem> {
-    let preflight = preflight::check(scenario.devices, 1)?;
+    let preflight = preflight::check(scenario.devices, scenario.threads, 1)?;
     let refused = |text: String| Problem::refused("endpoint_start", text);
-    let directory = tempfile::Builder::new()
-        .prefix("fleetwire-")
-        .tempdir()
-        .map_err(|error| refused(format!("no temporary directory can be made: {error}.")))?;
+    let directory = temporary_directory()?;
     interrupts.remove_if_forced(Some(directory.path().to_owned()));
     let pki =
         Pki::load_or_create::<&str>(directory.path(), []).map_err(|error| refused(format!("{error}.")))?;
-    let identities = Identities::issue(scenario, &pki)?;
+    let identities = Identities::issue(scenario, &pki, interrupts)?;
     let roots = Roots::from_pem(pki.ca_pem().as_bytes()).map_err(config_problem)?;
     let config = client_config(scenario, alpn, Some(roots))?;
-    let child = Child::start(directory.path())?;
+    let child = Child::start(directory.path(), interrupts)?;
     // The endpoint has read what it needs: nothing of it outlives a run that is killed.
     drop(directory);
     interrupts.remove_if_forced(None);
@@ -82,8 +82,8 @@ fn with_own_endpoint(
     })
 }
 
-fn with_broker(scenario: &Scenario, broker: &Broker) -> Result<Prepared, Problem> {
-    let identities = Identities::load(scenario)?;
+fn with_broker(scenario: &Scenario, broker: &Broker, interrupts: &Interrupts) -> Result<Prepared, Problem> {
+    let identities = Identities::load(scenario, interrupts)?;
     let mut way = match &broker.tls {
         None => Way::tcp(&broker.host, broker.port),
         Some(tls) => {
@@ -102,7 +102,7 @@ fn with_broker(scenario: &Scenario, broker: &Broker) -> Result<Prepared, Problem
     }
     resolve(&mut way, host)?;
     let addresses = way.addresses().to_vec();
-    let preflight = preflight::check(scenario.devices, addresses.len())?;
+    let preflight = preflight::check(scenario.devices, scenario.threads, addresses.len())?;
     Ok(Prepared {
         plan: plan(scenario, way),
         identities,
@@ -126,6 +126,20 @@ fn with_broker(scenario: &Scenario, broker: &Broker) -> Result<Prepared, Problem
             ..Circumstances::default()
         },
     })
+}
+
+/// For a CA and its keys, so nobody else may look into it.
+pub(crate) fn temporary_directory() -> Result<TempDir, Problem> {
+    tempfile::Builder::new()
+        .prefix("fleetwire-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .map_err(|error| {
+            let text = format!(
+                "no temporary directory can be made: {error}. Set TMPDIR to a directory that you can write to."
+            );
+            Problem::refused("endpoint_start", text)
+        })
 }
 
 /// What is worth saying before anything happens.

@@ -17,6 +17,8 @@ pub(crate) enum Problem {
     },
     /// Something failed on the way.
     Failed(String),
+    /// Ctrl-C came before anything was dialled.
+    Interrupted,
 }
 
 impl Problem {
@@ -39,6 +41,7 @@ impl Problem {
     pub(crate) fn text(&self) -> &str {
         match self {
             Self::Usage(text) | Self::Refused { text, .. } | Self::Failed(text) => text,
+            Self::Interrupted => "interrupted before the first dial",
         }
     }
 
@@ -48,6 +51,7 @@ impl Problem {
             Self::Usage(_) => Exit::Usage,
             Self::Refused { .. } => Exit::Refused,
             Self::Failed(_) => Exit::Failed,
+            Self::Interrupted => Exit::Interrupted,
         }
     }
 }
@@ -58,6 +62,7 @@ impl fmt::Display for Problem {
             Self::Usage(text) => write!(f, "error: {text}\n\nFor more information, try '--help'."),
             Self::Refused { slug, text } => write!(f, "error: refused to start ({slug}): {text}"),
             Self::Failed(text) => write!(f, "error: {text}"),
+            Self::Interrupted => f.write_str(self.text()),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use serde::Serialize;
 
@@ -166,47 +167,85 @@ impl Overload {
     }
 }
 
-/// Where the JSON goes; opened before the run, so that a wrong path is found at once.
+/// Where the JSON goes; opened before the run, so that a wrong path is found at once. It is written once: by the main
+/// thread, or in its place by who ends the process by force.
+#[derive(Clone, Debug)]
+pub(crate) struct JsonOutput {
+    is_stdout: bool,
+    /// `None` when nothing is to be written, any more or at all.
+    destination: Arc<Mutex<Option<Destination>>>,
+}
+
 #[derive(Debug)]
-pub(crate) enum JsonOutput {
-    None,
+enum Destination {
     Stdout,
     File { path: String, file: File },
 }
 
 impl JsonOutput {
     pub(crate) fn open(flag: Option<&str>) -> Result<Self, Problem> {
-        match flag {
-            None => Ok(Self::None),
-            Some("-") => Ok(Self::Stdout),
+        let destination = match flag {
+            None => None,
+            Some("-") => Some(Destination::Stdout),
             Some(path) => match File::create(path) {
-                Ok(file) => Ok(Self::File {
+                Ok(file) => Some(Destination::File {
                     path: path.to_owned(),
                     file,
                 }),
-                Err(error) => Err(Problem::refused(
-                    "json_file",
-                    format!("--json {path} cannot be written: {error}"),
-                )),
+                Err(error) => {
+                    let text = format!("--json {path} cannot be written: {error}");
+                    return Err(Problem::refused("json_file", text));
+                }
             },
-        }
+        };
+        Ok(Self {
+            is_stdout: matches!(destination, Some(Destination::Stdout)),
+            destination: Arc::new(Mutex::new(destination)),
+        })
     }
 
     /// Whether stdout belongs to the JSON.
     pub(crate) fn is_stdout(&self) -> bool {
-        matches!(self, Self::Stdout)
+        self.is_stdout
     }
 
-    /// Writes the object and a line end.
-    pub(crate) fn write(self, report: &Report) -> Result<(), Problem> {
+    /// Writes the object and a line end, unless it has been done.
+    pub(crate) fn write(&self, report: &Report) -> Result<(), Problem> {
+        let mut destination = self.destination.lock().unwrap_or_else(PoisonError::into_inner);
+        match destination.take() {
+            Some(destination) => destination.write(report),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, except that it waits for nobody: who is writing already may be stuck.
+    pub(crate) fn write_by_force(&self, report: &Report) -> Result<(), Problem> {
+        let mut destination = match self.destination.try_lock() {
+            Ok(destination) => destination,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        match destination.take() {
+            Some(destination) => destination.write(report),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Destination {
+    fn write(self, report: &Report) -> Result<(), Problem> {
         let failed = |what: &str, error: io::Error| {
             Problem::failed(format!("the JSON cannot be written to {what}: {error}"))
         };
         let text = serde_json::to_string_pretty(report)
             .map_err(|error| Problem::failed(format!("the JSON cannot be made: {error}")))?;
         match self {
-            Self::None => Ok(()),
-            Self::Stdout => writeln!(io::stdout().lock(), "{text}").map_err(|error| failed("stdout", error)),
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                writeln!(stdout, "{text}")
+                    .and_then(|()| stdout.flush())
+                    .map_err(|error| failed("stdout", error))
+            }
             Self::File { path, mut file } => writeln!(file, "{text}").map_err(|error| failed(&path, error)),
         }
     }

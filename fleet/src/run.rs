@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};
 
-use fleetwire_engine::{Engine, Limits, Shutdown};
+use fleetwire_engine::{Engine, Limits, Shutdown, StartError};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -19,7 +19,7 @@ use crate::preflight;
 use crate::prepare::{self, Prepared};
 use crate::problem::{Exit, Problem};
 use crate::progress::{Phase, Progress, Standing};
-use crate::report::{JsonOutput, Phases, Report, command_line};
+use crate::report::{JsonOutput, Phases, Report, ReportError, command_line};
 use crate::scenario::{Scenario, Target};
 use crate::signals::Interrupts;
 use crate::text::count;
@@ -36,34 +36,42 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<Exit, Problem> {
     }
     let json = JsonOutput::open(arguments.json.as_deref())?;
     let blank = Report::blank(&scenario, command_line(env::args()), now_rfc3339());
-    let interrupts =
-        Interrupts::catch().map_err(|error| Problem::failed(format!("signals cannot be caught: {error}")))?;
-    let begun = Instant::now();
-    let prepared = match prepare::prepare(&scenario, &interrupts) {
-        Ok(prepared) => prepared,
+    let (broker, outcome) = match carry_out(scenario, &json, &blank) {
+        Ok(outcome) => outcome,
         Err(problem) => {
-            json.write(&blank.with_problem(&problem))?;
+            if let Err(unwritten) = json.write(&blank.with_problem(&problem)) {
+                crate::tell(unwritten);
+            }
             return Err(problem);
         }
     };
+    json.write(&outcome.report)?;
+    if !json.is_stdout() {
+        crate::print_text(&outcome.summary(&broker).to_string())?;
+    }
+    Ok(outcome.exit())
+}
+
+/// Prepares the run and conducts it; answers also where the fleet connected to, in words.
+fn carry_out(scenario: Scenario, json: &JsonOutput, blank: &Report) -> Result<(String, Outcome), Problem> {
+    // Before anything else: even catching signals takes descriptors.
+    preflight::open_files(scenario.devices, scenario.threads)?;
+    let interrupts =
+        Interrupts::catch().map_err(|error| Problem::failed(format!("signals cannot be caught: {error}")))?;
+    interrupts.write_if_forced(json.clone(), blank.clone().interrupted());
+    let begun = Instant::now();
+    let prepared = prepare::prepare(&scenario, &interrupts)?;
+    if interrupts.asked() {
+        return Err(Problem::Interrupted);
+    }
     let broker = prepared.broker.clone();
     crate::tell(format_args!(
         "{} devices to {broker}, seed {}",
         count(scenario.devices.into()),
         scenario.seed
     ));
-    let outcome = match conduct(scenario, prepared, &interrupts, begun, blank.clone()) {
-        Ok(outcome) => outcome,
-        Err(problem) => {
-            json.write(&blank.with_problem(&problem))?;
-            return Err(problem);
-        }
-    };
-    if !json.is_stdout() {
-        crate::print_text(&outcome.summary(&broker).to_string());
-    }
-    json.write(&outcome.report)?;
-    Ok(outcome.exit())
+    let outcome = conduct(scenario, prepared, &interrupts, begun, blank.clone())?;
+    Ok((broker, outcome))
 }
 
 fn dry_run(scenario: &Scenario) -> Result<Exit, Problem> {
@@ -71,7 +79,7 @@ fn dry_run(scenario: &Scenario) -> Result<Exit, Problem> {
         Target::Child { .. } => plan_text(
             scenario,
             &Identities::None,
-            preflight::check(scenario.devices, 1)?,
+            preflight::check(scenario.devices, scenario.threads, 1)?,
             "",
         ),
         Target::Broker(_) => {
@@ -80,7 +88,7 @@ fn dry_run(scenario: &Scenario) -> Result<Exit, Problem> {
             plan_text(scenario, &prepared.identities, prepared.preflight, &addresses)
         }
     };
-    crate::print_text(&text);
+    crate::print_text(&text)?;
     Ok(Exit::Done)
 }
 
@@ -121,12 +129,14 @@ fn conduct(
         .limits(Limits::default().ack_timeout(run.scenario.ack_timeout))
         .seed(run.scenario.seed)
         .start(|shard| Devices::new(&run, shard))
-        .map_err(|error| Problem::refused("engine_start", format!("{error}.")))?;
+        .map_err(|error| engine_problem(&error, &run.scenario))?;
     let driver = engine.driver();
     let mut conductor = Conductor {
         progress: Progress::start(run.scenario.devices.into(), origin),
         run: &run,
         interrupts,
+        endpoint,
+        broken: None,
     };
 
     conductor.ramp();
@@ -138,7 +148,13 @@ fn conduct(
     conductor.drain(hold_end);
     let drain_end = Instant::now();
     let connected_at_end = conductor.standing().up;
-    conductor.progress.finish();
+    let Conductor {
+        progress,
+        endpoint,
+        broken,
+        ..
+    } = conductor;
+    progress.finish();
 
     run.window.close();
     let Shutdown {
@@ -151,7 +167,10 @@ fn conduct(
     phases.ramp_seconds = ramp_end.duration_since(origin).as_secs_f64();
     phases.hold_seconds = hold_end.duration_since(ramp_end).as_secs_f64();
     phases.drain_seconds = drain_end.duration_since(hold_end).as_secs_f64();
-    let endpoint_counts = endpoint.map(Child::finish);
+    let endpoint_counts = match broken {
+        Some(error) => Some(Err(error)),
+        None => endpoint.map(|endpoint| endpoint.finish(interrupts)),
+    };
     let measured = Measured {
         phases,
         connected_at_end,
@@ -172,6 +191,9 @@ struct Conductor<'a> {
     run: &'a Run,
     interrupts: &'a Interrupts,
     progress: Progress,
+    endpoint: Option<Child>,
+    /// Why the run cannot go on.
+    broken: Option<ReportError>,
 }
 
 impl Conductor<'_> {
@@ -179,12 +201,29 @@ impl Conductor<'_> {
         Standing::of(&self.run.boards)
     }
 
+    /// Whether the run is to end before its time. From then on nobody dials.
+    fn is_cut_short(&mut self) -> bool {
+        let cut_short = self.interrupts.asked() || self.is_broken();
+        if cut_short {
+            self.run.window.stop_dialling();
+        }
+        cut_short
+    }
+
+    /// Whether our own endpoint has died.
+    fn is_broken(&mut self) -> bool {
+        if self.broken.is_none() {
+            self.broken = self.endpoint.as_mut().and_then(Child::died);
+        }
+        self.broken.is_some()
+    }
+
     /// Until the first attempt of each device is decided.
     fn ramp(&mut self) {
         let devices = u64::from(self.run.scenario.devices);
         let patience = self.patience();
         let (mut decided, mut decided_at) = (0, Instant::now());
-        while !self.interrupts.asked() {
+        while !self.is_cut_short() {
             let (now, standing) = (Instant::now(), self.standing());
             if standing.decided >= devices {
                 return;
@@ -230,7 +269,7 @@ impl Conductor<'_> {
             let (now, standing) = (Instant::now(), self.standing());
             let nobody_is_left =
                 standing.up == 0 && standing.given_up >= u64::from(self.run.scenario.devices);
-            if self.interrupts.asked() || nobody_is_left {
+            if self.is_cut_short() || nobody_is_left {
                 window.publish_until(now.min(until));
                 return;
             }
@@ -251,7 +290,7 @@ impl Conductor<'_> {
             self.run.scenario.drain
         };
         let (mut last, mut quiet_since) = (self.standing(), from);
-        while !self.interrupts.asked_twice() {
+        while !self.interrupts.asked_twice() && !self.is_broken() {
             let (now, standing) = (Instant::now(), self.standing());
             if (standing.published, standing.settled, standing.received)
                 != (last.published, last.settled, last.received)
@@ -273,12 +312,31 @@ impl Conductor<'_> {
     }
 }
 
+/// Why the engine did not start; for want of descriptors it is the machine that does not allow the run.
+fn engine_problem(error: &StartError, scenario: &Scenario) -> Problem {
+    match error {
+        StartError::Io(io_error) if matches!(io_error.raw_os_error(), Some(EMFILE | ENFILE)) => {
+            Problem::refused(
+                "open_files",
+                format!(
+                    "{error}. {}",
+                    preflight::open_files_advice(scenario.devices, scenario.threads)
+                ),
+            )
+        }
+        _ => Problem::refused("engine_start", format!("{error}.")),
+    }
+}
+
 fn now_rfc3339() -> String {
     let now = OffsetDateTime::now_utc();
     let now = now.replace_nanosecond(0).unwrap_or(now);
     now.format(&Rfc3339).unwrap_or_default()
 }
 
+/// errno(3) on Linux, macOS and the BSDs: too many open files in this process, and in the system.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
 /// How often the main thread looks; a phase ends at most so much late.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// With nothing on its way and nothing arriving for so long, the drain is over.

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first ends the run in order, the second at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first ends the run in order, the second at once.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{fs, io, process, thread};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::problem::Exit;
+use crate::report::{JsonOutput, Report};
+
+/// The signals that ask for the end. SIGHUP is one of them: the terminal is gone, but what was measured is not.
+pub(crate) const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
 /// How often the user has asked to stop; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -20,15 +24,23 @@ pub(crate) struct Interrupts {
 #[derive(Debug, Default)]
 struct Shared {
     asked: AtomicU8,
-    /// What a forced end still has to remove.
-    temporary: Mutex<Option<PathBuf>>,
+    forced: Mutex<Forced>,
+}
+
+/// What a forced end still has to do.
+#[derive(Debug, Default)]
+struct Forced {
+    /// To be removed.
+    temporary: Option<PathBuf>,
+    /// To be written.
+    json: Option<(JsonOutput, Report)>,
 }
 
 impl Interrupts {
-    /// Catches SIGINT and SIGTERM from now on.
+    /// Catches the signals from now on.
     pub(crate) fn catch() -> io::Result<Self> {
         let interrupts = Self::default();
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut signals = Signals::new(ENDING)?;
         let caught = interrupts.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for _ in signals.forever() {
@@ -52,12 +64,20 @@ impl Interrupts {
 
     /// A directory to remove if the process has to be ended by force.
     pub(crate) fn remove_if_forced(&self, directory: Option<PathBuf>) {
-        if let Ok(mut temporary) = self.shared.temporary.lock() {
-            *temporary = directory;
+        if let Ok(mut forced) = self.shared.forced.lock() {
+            forced.temporary = directory;
         }
     }
 
-    fn ask(&self) -> u8 {
+    /// A report to write if the process has to be ended by force.
+    pub(crate) fn write_if_forced(&self, json: JsonOutput, report: Report) {
+        if let Ok(mut forced) = self.shared.forced.lock() {
+            forced.json = Some((json, report));
+        }
+    }
+
+    /// Asks for the end once more; answers how often that was done.
+    pub(crate) fn ask(&self) -> u8 {
         let asked = self.shared.asked.load(Ordering::Relaxed).saturating_add(1);
         self.shared.asked.store(asked, Ordering::Relaxed);
         asked
@@ -66,9 +86,14 @@ impl Interrupts {
     /// Gives the main thread a moment to abort and report, then ends the process.
     fn force(&self) {
         thread::sleep(Duration::from_secs(1));
-        if let Ok(Some(directory)) = self.shared.temporary.lock().map(|mut temporary| temporary.take()) {
-            // Nobody is left to tell when it fails.
-            let _ = fs::remove_dir_all(directory);
+        if let Ok(mut forced) = self.shared.forced.lock() {
+            // Nobody is left to tell when either fails.
+            if let Some(directory) = forced.temporary.take() {
+                let _ = fs::remove_dir_all(directory);
+            }
+            if let Some((json, report)) = forced.json.take() {
+                let _ = json.write_by_force(&report);
+            }
         }
         process::exit(Exit::Interrupted.code().into());
     }

@@ -10,6 +10,7 @@ pub(crate) struct Window {
     /// Nanoseconds since the origin; `u64::MAX` while it is not known.
     hold_from: AtomicU64,
     publish_until: AtomicU64,
+    dials: AtomicBool,
     closing: AtomicBool,
 }
 
@@ -20,6 +21,7 @@ impl Window {
             origin,
             hold_from: AtomicU64::new(u64::MAX),
             publish_until: AtomicU64::new(u64::MAX),
+            dials: AtomicBool::new(true),
             closing: AtomicBool::new(false),
         }
     }
@@ -36,6 +38,15 @@ impl Window {
     /// Slots from here on are none of this run.
     pub(crate) fn publish_until(&self, until: Instant) {
         self.publish_until.store(self.nanos(until), Ordering::Relaxed);
+    }
+
+    /// No device dials any more, whether its turn is still to come or its connection was lost.
+    pub(crate) fn stop_dialling(&self) {
+        self.dials.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn may_dial(&self) -> bool {
+        self.dials.load(Ordering::Relaxed)
     }
 
     /// What ends from now on is ended by this run.

@@ -184,7 +184,7 @@ fn what_keeps_a_fleet_out_is_named() {
         ),
         (&["--broker", &bare, "--ca", &ca], "closed_before_connack"),
         (&["--broker", &to_plain, "--ca", &ca], "closed_in_handshake"),
-        (&["--broker", &to_tls], "protocol_violation"),
+        (&["--broker", &to_tls], "not_mqtt"),
     ];
     for (arguments, slug) in cases {
         let quick = ["--devices", "2", "--duration", "0s", "--reconnect", "off"];

@@ -87,11 +87,15 @@ impl Running {
 
     /// Sends a signal by the shell's own `kill`.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("sh")
-            .args(["-c", &format!("kill -{name} {}", self.process.id())])
-            .status()
-            .unwrap();
-        assert!(sent.success());
+        kill(name, &self.process.id().to_string());
+    }
+
+    /// Sends a signal to the endpoint that the run has started.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn signal_child(&self, name: &str) {
+        let id = self.process.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        kill(name, children.trim());
     }
 
     /// Waits for the end.
@@ -101,6 +105,14 @@ impl Running {
         let code = self.process.wait().unwrap().code();
         Ended { code, stdout, stderr }
     }
+}
+
+fn kill(signal: &str, process: &str) {
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{signal} {process}")])
+        .status()
+        .unwrap();
+    assert!(sent.success());
 }
 
 impl Drop for Running {
