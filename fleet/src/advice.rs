@@ -9,6 +9,7 @@ pub(crate) struct Circumstances {
     pub(crate) broker: String,
     pub(crate) host: String,
     pub(crate) alpn: Vec<String>,
+    pub(crate) tls: bool,
     /// The devices have certificates.
     pub(crate) identities: bool,
     /// Client id of the device that was hit first.
@@ -30,11 +31,16 @@ pub(crate) fn next_step(slug: &str, reason: Option<u8>, around: &Circumstances) 
         "dns_failed" => format!(
             "Is {host} written correctly? AWS: `aws iot describe-endpoint --endpoint-type iot:Data-ATS` prints the name."
         ),
-        "tcp_refused" => format!("Nothing listens on {}: is the broker running, and is this its port?", around.broker),
+        "tcp_refused" => format!("Is the broker running, and is {} where it listens?", around.broker),
         "tcp_timeout" => format!(
             "A firewall drops it. Try port 443: `--broker 'mqtts://{host}:443?alpn=x-amzn-mqtt-ca'`."
         ),
         "tcp_unreachable" => "Check this machine's network, VPN and routes; for an IPv6 address, whether it has IPv6.".into(),
+        "tcp_reset" if around.tls && around.nobody_connected => {
+            "Does this port speak TLS? A plain MQTT port resets a TLS hello: try mqtt:// or another port. Otherwise a \
+             proxy or firewall in between does it."
+                .into()
+        }
         "tcp_reset" => "A proxy or firewall in between may do this, or a broker at its limit: lower --connect-rate.".into(),
         "tcp_error" => "The system's own words stand above.".into(),
         "source_ports_exhausted" => {
@@ -44,6 +50,10 @@ pub(crate) fn next_step(slug: &str, reason: Option<u8>, around: &Circumstances) 
         "tls_timeout" => "The broker is overloaded or does not speak TLS on this port: lower --connect-rate, check the port.".into(),
         "closed_in_handshake" => "It closed without an alert: a wrong port, a front that knows no such SNI, or a broker at its limit.".into(),
         "closed_before_connack" => closed_before_connack(around),
+        "connack_timeout" if !around.tls => {
+            "The port takes connections and does not answer MQTT: check the port; if it is right, the broker is overloaded."
+                .into()
+        }
         "connack_timeout" => "TLS works but MQTT does not answer: on port 443 without ALPN the other side may speak HTTP; else it is overloaded.".into(),
         "connack_refused" => connack_refused(reason, around),
         "throttled" => format!(
@@ -111,6 +121,15 @@ fn tls_next_step(slug: &str, around: &Circumstances) -> String {
 }
 
 fn closed_before_connack(around: &Circumstances) -> String {
+    let offer = if around.tls && around.alpn.is_empty() {
+        "No ALPN name was offered: try `--alpn x-amzn-mqtt-ca`. Otherwise: "
+    } else {
+        ""
+    };
+    format!("{offer}{}", closed_before_connack_with_alpn(around))
+}
+
+fn closed_before_connack_with_alpn(around: &Circumstances) -> String {
     if around.nobody_connected && around.identities {
         "None got in: the certificates are not registered or not active, or their CA is unknown to the server.".into()
     } else if around.nobody_connected {
@@ -217,6 +236,11 @@ mod tests {
         assert!(next_step("connack_refused", Some(4), &around).contains("--password"));
         assert!(next_step("closed_before_connack", None, &around).contains("Others got in"));
         around.nobody_connected = true;
+        around.tls = true;
+        assert!(next_step("closed_before_connack", None, &around).starts_with("No ALPN name was offered"));
+        around.alpn = vec!["mqtt".into()];
+        assert!(next_step("closed_before_connack", None, &around).starts_with("None got in"));
+        around.tls = false;
         assert!(next_step("closed_before_connack", None, &around).contains("None got in"));
         around.identities = false;
         assert!(next_step("client_cert_required", None, &around).contains("--identities"));

@@ -56,10 +56,10 @@ pub(crate) struct RunArguments {
     pub(crate) mqtt: MqttVersion,
 
     /// Number of devices.
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = values::devices, help_heading = FLEET)]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = values::devices, allow_negative_numbers = true, help_heading = FLEET)]
     pub(crate) devices: u32,
     /// Index of the first device, so that several processes can share one fleet.
-    #[arg(long, value_name = "N", default_value = "0", value_parser = values::index_from, help_heading = FLEET)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::index_from, allow_negative_numbers = true, help_heading = FLEET)]
     pub(crate) index_from: u64,
     /// Client id of each device; {index} is its number.
     #[arg(long, value_name = "PATTERN", default_value = "device-{index}", help_heading = FLEET)]
@@ -87,14 +87,14 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["cert", "key"], help_heading = TLS)]
     pub(crate) identities: Option<PathBuf>,
     /// Do not verify the broker's certificate: anybody in between can read and change everything.
-    #[arg(long, help_heading = TLS)]
+    #[arg(long, conflicts_with = "ca", help_heading = TLS)]
     pub(crate) insecure: bool,
     /// Allow only this TLS version, 1.2 or 1.3 [default: both, 1.3 preferred].
     #[arg(long, value_enum, value_name = "VERSION", hide_possible_values = true, help_heading = TLS)]
     pub(crate) tls: Option<TlsVersion>,
 
     /// New connections per second, of the whole fleet.
-    #[arg(long, value_name = "PER_SECOND", default_value = "500", value_parser = values::rate, help_heading = CONNECTING)]
+    #[arg(long, value_name = "PER_SECOND", default_value = "500", value_parser = values::rate, allow_negative_numbers = true, help_heading = CONNECTING)]
     pub(crate) connect_rate: f64,
     /// Time for one attempt to connect, from the dial to the CONNACK.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::time_above_zero, help_heading = CONNECTING)]
@@ -107,10 +107,10 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "TIME|off", default_value = "1s", value_parser = values::period, help_heading = TRAFFIC)]
     pub(crate) period: Period,
     /// Payload of each publish, in bytes.
-    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = values::payload_size, help_heading = TRAFFIC)]
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = values::payload_size, allow_negative_numbers = true, help_heading = TRAFFIC)]
     pub(crate) payload_size: usize,
     /// Quality of service of publishes and subscriptions: 0 or 1.
-    #[arg(long, value_name = "QOS", default_value = "1", value_parser = values::qos, help_heading = TRAFFIC)]
+    #[arg(long, value_name = "QOS", default_value = "1", value_parser = values::qos, allow_negative_numbers = true, help_heading = TRAFFIC)]
     pub(crate) qos: u8,
     /// Topic of each device; may hold {client_id} and {index}.
     #[arg(long, value_name = "PATTERN", default_value = "fleet/{client_id}/telemetry", help_heading = TRAFFIC)]
@@ -129,13 +129,13 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::time, help_heading = RUN)]
     pub(crate) drain: Duration,
     /// Threads that drive the devices; one is enough for 10,000 devices at one message a second [default: 1].
-    #[arg(long, value_name = "N", default_value = "1", hide_default_value = true, value_parser = values::threads, help_heading = RUN)]
+    #[arg(long, value_name = "N", default_value = "1", hide_default_value = true, value_parser = values::threads, allow_negative_numbers = true, help_heading = RUN)]
     pub(crate) threads: usize,
     /// Seed of everything random (publishing phases, payloads, backoff) [default: random, printed].
-    #[arg(long, value_name = "N", help_heading = RUN)]
+    #[arg(long, value_name = "N", value_parser = values::seed, allow_negative_numbers = true, help_heading = RUN)]
     pub(crate) seed: Option<u64>,
     /// Check everything, print the plan, and connect to nobody.
-    #[arg(long, help_heading = RUN)]
+    #[arg(long, conflicts_with = "json", help_heading = RUN)]
     pub(crate) dry_run: bool,
     /// Write the result as one JSON object to FILE, or to stdout (`-`) in place of the summary.
     #[arg(long, value_name = "FILE|-", help_heading = RUN)]
@@ -145,10 +145,10 @@ pub(crate) struct RunArguments {
 #[derive(Args, Debug, Clone)]
 pub(crate) struct EndpointArguments {
     /// Address of the TLS listener; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8883")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8883", value_parser = values::listen)]
     pub(crate) listen: SocketAddr,
     /// Address of an additional listener for plain TCP, without any authentication.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = values::listen)]
     pub(crate) plain: Option<SocketAddr>,
     /// Directory that keeps the CA and the server certificate (ca.crt, ca.key, server.crt, server.key) from run to
     /// run [default: a temporary one, removed at the end].
@@ -171,10 +171,10 @@ pub(crate) struct CertsIssueArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) state: PathBuf,
     /// Number of identities.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = values::devices)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::devices, allow_negative_numbers = true)]
     pub(crate) count: u32,
     /// Index of the first device.
-    #[arg(long, value_name = "N", default_value = "0", value_parser = values::index_from)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::index_from, allow_negative_numbers = true)]
     pub(crate) index_from: u64,
     /// Client id of each device, which is the certificate's common name and the files' name; {index} is its number.
     #[arg(long, value_name = "PATTERN", default_value = "device-{index}")]

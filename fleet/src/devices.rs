@@ -212,7 +212,7 @@ impl Devices {
         if due.missed > 0 {
             self.tally.missed.generator += due.missed;
             if window.holds_at(due.intended) {
-                self.lag.missed(at.now);
+                self.lag.missed(at.now, due.missed);
             }
         }
         let Some(topic) = device.topic.as_ref().or(self.topic.as_ref()) else {

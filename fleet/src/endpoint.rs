@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use fleetwire_endpoint::pki::Pki;
+use fleetwire_endpoint::pki::{Pki, PkiError};
 use fleetwire_endpoint::{Counts, Endpoint, EndpointBuilder, EndpointError};
 use signal_hook::flag;
 
@@ -101,7 +101,10 @@ fn start(arguments: &EndpointArguments, state: &Path) -> Result<Endpoint, Proble
     if !arguments.listen.ip().is_unspecified() {
         names.push(arguments.listen.ip().to_string());
     }
-    let pki = Pki::load_or_create(state, &names).map_err(|error| refused(error.to_string()))?;
+    let pki = Pki::load_or_create(state, &names).map_err(|error| match error {
+        PkiError::ServerName { .. } => Problem::usage(format!("--server-name: {error}")),
+        error => refused(error.to_string()),
+    })?;
     let mut builder: EndpointBuilder = Endpoint::builder().listen(arguments.listen).pki(pki);
     if let Some(plain) = arguments.plain {
         builder = builder.plain(plain);
@@ -111,9 +114,15 @@ fn start(arguments: &EndpointArguments, state: &Path) -> Result<Endpoint, Proble
     }
     builder.start().map_err(|error| match error {
         EndpointError::UserName { .. } => Problem::usage(format!("--user: {error}")),
-        EndpointError::Listen { .. } => refused(format!(
-            "{error}; is another endpoint running? Port 0 takes a free one"
-        )),
+        EndpointError::Listen {
+            error: ref system, ..
+        } => refused(match system.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("{error}; is another endpoint running? Port 0 takes a free one")
+            }
+            io::ErrorKind::AddrNotAvailable => format!("{error}; this machine has no such address"),
+            _ => error.to_string(),
+        }),
         error => refused(error.to_string()),
     })
 }

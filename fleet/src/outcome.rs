@@ -171,7 +171,7 @@ impl Report {
             interrupted: false,
             error: None,
             endpoint: match scenario.target {
-                Target::Child { .. } => EndpointKind::Child,
+                Target::Child => EndpointKind::Child,
                 Target::Broker(_) => EndpointKind::External,
             },
             endpoint_counts: None,

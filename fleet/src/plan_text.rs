@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::broker::MUTUAL_TLS_ALPN;
 use crate::identities::Identities;
 use crate::preflight::Preflight;
 use crate::scenario::{Scenario, Target, Trust};
@@ -29,7 +30,7 @@ type Lines = Vec<(&'static str, String)>;
 
 fn broker_lines(scenario: &Scenario, identities: &Identities, addresses: &str) -> Lines {
     let broker = match &scenario.target {
-        Target::Child { alpn } => {
+        Target::Child => {
             return vec![
                 (
                     "broker",
@@ -38,8 +39,7 @@ fn broker_lines(scenario: &Scenario, identities: &Identities, addresses: &str) -
                 (
                     "TLS",
                     format!(
-                        "name localhost, ALPN {}, {}, trusts the endpoint's throw-away CA",
-                        alpn.join(","),
+                        "name localhost, ALPN {MUTUAL_TLS_ALPN}, {}, trusts the endpoint's throw-away CA",
                         versions(scenario)
                     ),
                 ),

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::advice::{self, Circumstances};
 use crate::arguments::TlsVersion;
-use crate::broker::{Broker, BrokerTls};
+use crate::broker::{Broker, BrokerTls, MUTUAL_TLS_ALPN};
 use crate::child::Child;
 use crate::identities::Identities;
 use crate::preflight::{self, Preflight};
@@ -35,16 +35,12 @@ pub(crate) struct Prepared {
 /// Prepares the run against the broker of the command line, or against an endpoint that is started here.
 pub(crate) fn prepare(scenario: &Scenario, interrupts: &Interrupts) -> Result<Prepared, Problem> {
     match &scenario.target {
-        Target::Child { alpn } => with_own_endpoint(scenario, alpn, interrupts),
+        Target::Child => with_own_endpoint(scenario, interrupts),
         Target::Broker(broker) => with_broker(scenario, broker, interrupts),
     }
 }
 
-fn with_own_endpoint(
-    scenario: &Scenario,
-    alpn: &[String],
-    interrupts: &Interrupts,
-) -> Result<Prepared, Problem> {
+fn with_own_endpoint(scenario: &Scenario, interrupts: &Interrupts) -> Result<Prepared, Problem> {
     let preflight = preflight::check(scenario.devices, scenario.threads, 1)?;
     let refused = |text: String| Problem::refused("endpoint_start", text);
     let directory = temporary_directory()?;
@@ -53,7 +49,8 @@ fn with_own_endpoint(
         Pki::load_or_create::<&str>(directory.path(), []).map_err(|error| refused(format!("{error}.")))?;
     let identities = Identities::issue(scenario, &pki, interrupts)?;
     let roots = Roots::from_pem(pki.ca_pem().as_bytes()).map_err(config_problem)?;
-    let config = client_config(scenario, alpn, Some(roots))?;
+    let alpn = vec![MUTUAL_TLS_ALPN.to_owned()];
+    let config = client_config(scenario, &alpn, Some(roots))?;
     let child = Child::start(directory.path(), interrupts)?;
     // The endpoint has read what it needs: nothing of it outlives a run that is killed.
     drop(directory);
@@ -61,20 +58,18 @@ fn with_own_endpoint(
     let address = child.address();
     let name = ServerName::parse(OWN_ENDPOINT_NAME).map_err(config_problem)?;
     let mut way = Way::tls(&address.ip().to_string(), address.port(), config, name);
-    resolve(&mut way, "127.0.0.1")?;
+    resolve(&mut way, "127.0.0.1", "the own endpoint")?;
     Ok(Prepared {
         plan: plan(scenario, way),
         identities,
         endpoint: Some(child),
         preflight,
-        broker: format!(
-            "own endpoint (child process) at {address}, ALPN {}",
-            alpn.join(",")
-        ),
+        broker: format!("own endpoint (child process) at {address}, ALPN {MUTUAL_TLS_ALPN}"),
         circumstances: Circumstances {
             broker: address.to_string(),
             host: address.ip().to_string(),
-            alpn: alpn.to_vec(),
+            alpn,
+            tls: true,
             identities: true,
             connect_rate: scenario.connect_rate,
             ..Circumstances::default()
@@ -93,14 +88,18 @@ fn with_broker(scenario: &Scenario, broker: &Broker, interrupts: &Interrupts) ->
                 Trust::Anybody => None,
             };
             let config = client_config(scenario, &tls.alpn, roots)?;
-            Way::tls(&broker.host, broker.port, config, server_name(tls)?)
+            Way::tls(&broker.host, broker.port, config, server_name(broker, tls)?)
         }
     };
     let (host, port) = broker.dialled();
     if broker.connect_to.is_some() {
         way = way.connect_to(host, port);
     }
-    resolve(&mut way, host)?;
+    let origin = match &broker.connect_to {
+        Some(_) => "--connect-to",
+        None => "--broker",
+    };
+    resolve(&mut way, host, origin)?;
     let addresses = way.addresses().to_vec();
     let preflight = preflight::check(scenario.devices, scenario.threads, addresses.len())?;
     Ok(Prepared {
@@ -121,6 +120,7 @@ fn with_broker(scenario: &Scenario, broker: &Broker, interrupts: &Interrupts) ->
                 .as_ref()
                 .map(|tls| tls.alpn.clone())
                 .unwrap_or_default(),
+            tls: broker.tls.is_some(),
             identities: scenario.identities != IdentitySource::None,
             connect_rate: scenario.connect_rate,
             ..Circumstances::default()
@@ -189,7 +189,7 @@ fn plan(scenario: &Scenario, way: Way) -> Plan {
         .reconnect(scenario.reconnect)
 }
 
-fn resolve(way: &mut Way, host: &str) -> Result<(), Problem> {
+fn resolve(way: &mut Way, host: &str, origin: &str) -> Result<(), Problem> {
     way.resolve().map_err(|error| {
         let around = Circumstances {
             host: host.to_owned(),
@@ -197,7 +197,10 @@ fn resolve(way: &mut Way, host: &str) -> Result<(), Problem> {
         };
         Problem::refused(
             "dns_failed",
-            format!("{error}. {}", advice::next_step("dns_failed", None, &around)),
+            format!(
+                "{origin}: {error}. {}",
+                advice::next_step("dns_failed", None, &around)
+            ),
         )
     })
 }
@@ -221,8 +224,13 @@ fn client_config(
     builder.build().map_err(config_problem)
 }
 
-fn server_name(tls: &BrokerTls) -> Result<ServerName, Problem> {
-    ServerName::parse(&tls.server_name).map_err(|error| Problem::usage(format!("--sni: {error}")))
+fn server_name(broker: &Broker, tls: &BrokerTls) -> Result<ServerName, Problem> {
+    let origin = if tls.server_name == broker.host {
+        "the host of --broker"
+    } else {
+        "--sni"
+    };
+    ServerName::parse(&tls.server_name).map_err(|error| Problem::usage(format!("{origin}: {error}")))
 }
 
 fn config_problem(error: fleetwire_tls::ConfigError) -> Problem {

@@ -148,7 +148,7 @@ impl Missed {
 pub(crate) struct Overload {
     /// Seconds of all threads that were looked at.
     pub(crate) bins: u64,
-    /// Those in which 1 % of the publishes left too late, or a slot was missed by this process.
+    /// Those in which 1 % of the publishes, and at least five, left too late, or as many slots were missed by this process.
     pub(crate) bins_overloaded: u64,
     /// The longest row of those.
     pub(crate) in_a_row: u64,

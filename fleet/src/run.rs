@@ -76,7 +76,7 @@ fn carry_out(scenario: Scenario, json: &JsonOutput, blank: &Report) -> Result<(S
 
 fn dry_run(scenario: &Scenario) -> Result<Exit, Problem> {
     let text = match &scenario.target {
-        Target::Child { .. } => plan_text(
+        Target::Child => plan_text(
             scenario,
             &Identities::None,
             preflight::check(scenario.devices, scenario.threads, 1)?,

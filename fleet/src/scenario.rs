@@ -47,8 +47,8 @@ pub(crate) struct Scenario {
 /// Whom the fleet connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// The endpoint that this run starts as a child process, offered these ALPN names.
-    Child { alpn: Vec<String> },
+    /// The endpoint that this run starts as a child process.
+    Child,
     /// Somebody else.
     Broker(Broker),
 }
@@ -210,7 +210,8 @@ impl Scenario {
 /// Whether a client id can be the stem of a file's name, inside its directory.
 pub(crate) fn is_file_name(client_id: &str) -> bool {
     !client_id.starts_with('.')
-        && !client_id.contains(['/', '\\', '\0'])
+        && !client_id.contains(['/', '\\'])
+        && !client_id.contains(char::is_control)
         && Path::new(client_id).is_relative()
 }
 
@@ -233,11 +234,15 @@ fn target(arguments: &RunArguments) -> Result<Target, Problem> {
             );
             return Err(Problem::usage(text));
         }
-        let alpn = match arguments.alpn.as_slice() {
-            [] => vec![MUTUAL_TLS_ALPN.to_owned()],
-            names => names.to_vec(),
-        };
-        return Ok(Target::Child { alpn });
+        if let Some(name) = arguments.alpn.iter().find(|name| *name != MUTUAL_TLS_ALPN) {
+            let text = format!(
+                "--alpn {name} needs --broker: without it the endpoint is our own, where each device has a certificate \
+                 and the name is {MUTUAL_TLS_ALPN}. For user name and password start `fleetwire endpoint --user \
+                 NAME:PASSWORD`, and use the --broker that it prints"
+            );
+            return Err(Problem::usage(text));
+        }
+        return Ok(Target::Child);
     };
     let flags = BrokerFlags {
         alpn: &arguments.alpn,
@@ -255,7 +260,7 @@ fn target(arguments: &RunArguments) -> Result<Target, Problem> {
 
 fn identity_source(arguments: &RunArguments, target: &Target) -> Result<IdentitySource, Problem> {
     match (target, &arguments.cert, &arguments.key, &arguments.identities) {
-        (Target::Child { .. }, ..) => Ok(IdentitySource::ThrowAway),
+        (Target::Child, ..) => Ok(IdentitySource::ThrowAway),
         (_, Some(cert), Some(key), _) => {
             let cert = parse("--cert", cert, Template::parse)?;
             let key = parse("--key", key, Template::parse)?;

@@ -269,9 +269,13 @@ impl Summary<'_> {
             f,
             "memory",
             format_args!(
-                "{}, {} per device, {} copied",
+                "{}{}, {} copied",
                 bytes(report.rss_bytes),
-                bytes(report.rss_bytes_per_device),
+                match report.devices {
+                    // What few devices take is lost among what the process takes anyway.
+                    0..100 => String::new(),
+                    _ => format!(", {} per device", bytes(report.rss_bytes_per_device)),
+                },
                 bytes(report.bytes_copied)
             ),
         )?;

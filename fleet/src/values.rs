@@ -1,5 +1,6 @@
 //! Parsers of single flag values; each error is a sentence that says what to write instead.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::arguments::Period;
@@ -65,6 +66,24 @@ pub(crate) fn index_from(text: &str) -> Result<u64, String> {
         Ok(index) if index <= INDEX_FROM_MAX => Ok(index),
         _ => Err(format!("write a whole number between 0 and {INDEX_FROM_MAX}")),
     }
+}
+
+/// Where everything random begins.
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "write a whole number in decimal digits, between 0 and {}",
+            u64::MAX
+        )
+    })
+}
+
+/// Where to listen.
+pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "write an IP address and a port, for example 127.0.0.1:8883, 0.0.0.0:8883 or [::1]:8883; names are not looked up"
+            .to_owned()
+    })
 }
 
 /// Bytes of payload.
@@ -191,6 +210,8 @@ mod tests {
         assert!(index_from(&u64::MAX.to_string()).is_err());
         assert!(payload_size("250001").is_err());
         assert!(threads("0").is_err());
+        assert_eq!(seed("18446744073709551615"), Ok(u64::MAX));
+        assert!(seed("0x7").unwrap_err().contains("decimal") && seed("-1").is_err());
         assert!(qos("2").unwrap_err().contains("QoS 2"));
     }
 
@@ -208,6 +229,14 @@ mod tests {
             "a b:1",
         ] {
             assert!(host_port(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn listeners_are_addresses_with_ports() {
+        assert_eq!(listen("[::1]:0"), Ok("[::1]:0".parse().unwrap()));
+        for wrong in ["localhost:8883", "127.0.0.1", ":8883", "8883", "::1:8883x"] {
+            assert!(listen(wrong).unwrap_err().contains("127.0.0.1:8883"), "{wrong}");
         }
     }
 

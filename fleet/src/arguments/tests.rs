@@ -87,7 +87,6 @@ fn every_flag_of_run_is_taken() {
         "c",
         "--key",
         "k",
-        "--insecure",
         "--tls",
         "1.2",
         "--ack-timeout",
@@ -98,7 +97,6 @@ fn every_flag_of_run_is_taken() {
         "2",
         "--seed",
         "9",
-        "--dry-run",
         "--json",
         "-",
     ]);

@@ -78,6 +78,17 @@ fn a_port_that_is_taken_is_a_refused_start() {
     let first = EndpointProcess::start(&[]);
     let taken = first.tls.to_string();
     let ended = fleetwire(["endpoint", "--listen", &taken]).expect_code(3);
-    assert!(ended.stderr.contains(&taken), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains(&taken) && ended.stderr.contains("another endpoint"),
+        "{}",
+        ended.stderr
+    );
+    // RFC 5737: an address of documentation, which no machine has.
+    let ended = fleetwire(["endpoint", "--listen", "192.0.2.1:0"]).expect_code(3);
+    assert!(
+        ended.stderr.contains("no such address") && !ended.stderr.contains("another endpoint"),
+        "{}",
+        ended.stderr
+    );
     fleetwire(["endpoint", "--listen", "127.0.0.1:0", "--user", "nopassword"]).expect_code(2);
 }

@@ -9,7 +9,7 @@ use crate::support::{PROGRAM, Running, fleetwire, run, text};
 
 #[test]
 fn usage_errors_say_what_is_wrong_and_start_nothing() {
-    let cases: [(&[&str], &str); 24] = [
+    let cases: [(&[&str], &str); 33] = [
         (&[], "Usage"),
         (&["walk"], "walk"),
         (&["run", "--colour"], "--colour"),
@@ -22,6 +22,29 @@ fn usage_errors_say_what_is_wrong_and_start_nothing() {
         (&["run", "--subscribe", "a/#/b"], "--subscribe"),
         (&["run", "--username", "{index"], "--username"),
         (&["run", "--devices", "0"], "--devices"),
+        (&["run", "--devices", "-1"], "between 1 and"),
+        (&["run", "--seed", "0x7"], "decimal"),
+        (&["run", "--dry-run", "--json", "x.json"], "--json"),
+        (&["run", "--alpn", "mqtt"], "fleetwire endpoint --user"),
+        (
+            &["run", "--broker", "mqtts://h", "--insecure", "--ca", "c"],
+            "--ca",
+        ),
+        (
+            &[
+                "run",
+                "--broker",
+                "mqtts://h",
+                "--identities",
+                "i",
+                "--client-id",
+                "a\n{index}",
+            ],
+            "file name",
+        ),
+        (&["run", "--broker", "mqtts://a..b"], "the host of --broker"),
+        (&["endpoint", "--listen", "localhost:8883"], "127.0.0.1:8883"),
+        (&["endpoint", "--server-name", ""], "--server-name"),
         (&["run", "--qos", "2"], "QoS 2"),
         (&["run", "--mqtt", "4"], "--mqtt"),
         (&["run", "--period", "0s"], "--period"),
@@ -299,4 +322,39 @@ fn aws_on_port_443_gets_its_alpn_and_says_so() {
     ];
     let ended = fleetwire(arguments).expect_code(0);
     assert!(ended.stdout.contains("ALPN none"), "{}", ended.stdout);
+}
+
+/// /dev/full takes everything and keeps nothing.
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    for arguments in [
+        &["run", "--dry-run"][..],
+        &["run", "--devices", "1", "--duration", "0s"],
+    ] {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "exec \"$0\" \"$@\" > /dev/full", PROGRAM])
+            .args(arguments);
+        let ended = Running::start(command).end().expect_code(1);
+        assert!(
+            ended.stderr.contains("cannot be written to stdout"),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+/// Fewer descriptors than even the program itself needs.
+#[test]
+fn hardly_any_descriptors_are_a_refused_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = text(&directory.path().join("result.json"));
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 5 && exec \"$0\" \"$@\"", PROGRAM]);
+    command.args(["run", "--devices", "1", "--json", &file]);
+    let ended = Running::start(command).end().expect_code(3);
+    assert!(ended.stderr.contains("open_files"), "{}", ended.stderr);
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(json["error"]["slug"], "open_files");
 }
