@@ -116,6 +116,12 @@ impl Pki {
         &self.ca_der
     }
 
+    /// When the CA's validity ends, and with it that of all it signs.
+    pub fn ca_not_after(&self) -> Option<OffsetDateTime> {
+        let (_, certificate) = X509Certificate::from_der(&self.ca_der).ok()?;
+        Some(certificate.validity().not_after.to_datetime())
+    }
+
     /// The endpoint's certificate in DER. The CA signed it directly, so it is the whole chain.
     pub fn server_der(&self) -> &CertificateDer<'static> {
         &self.server_der
@@ -127,11 +133,11 @@ impl Pki {
     }
 
     /// Issues a certificate for a device, with a key of its own: common name `client_id`, for client authentication only.
-    /// It ends at `not_after`, or after a year.
+    /// It ends at `not_after`, or after a year, and begins a day ago, or a day before an end that is further back.
     ///
     /// # Errors
-    /// [`PkiError::CommonName`] unless the client id has 1 to 64 characters; [`PkiError::NotAfter`] for an end before the
-    /// beginning, which is a day ago; [`PkiError::Generate`].
+    /// [`PkiError::CommonName`] unless the client id has 1 to 64 characters; [`PkiError::NotAfter`] for an end before
+    /// 1970-01-02 or after 9999 (UTC); [`PkiError::Generate`].
     pub fn issue_device(
         &self,
         client_id: &str,

@@ -10,7 +10,7 @@ use time::{Date, OffsetDateTime};
 use crate::arguments::{CertsIssueArguments, KeyType};
 use crate::identities::{for_each_place, in_directory};
 use crate::problem::{Exit, Problem};
-use crate::scenario::is_file_name;
+use crate::scenario::{COMMON_NAME_CHARS_MAX, is_file_name};
 use crate::template::Template;
 use crate::text::{counted, first_few};
 
@@ -18,11 +18,15 @@ use crate::text::{counted, first_few};
 pub(crate) fn issue(arguments: &CertsIssueArguments) -> Result<String, Problem> {
     let client_ids = client_ids(arguments)?;
     let not_after = arguments.not_after.as_deref().map(end_of_validity).transpose()?;
+    refuse_to_replace_the_ca(arguments, &client_ids)?;
     if !arguments.force {
         refuse_existing(&arguments.out, &client_ids)?;
     }
-    let failed = |error: pki::PkiError| Problem::failed(format!("{error}."));
-    let pki = Pki::load_or_create::<&str>(&arguments.state, []).map_err(failed)?;
+    let pki = Pki::load_or_create::<&str>(&arguments.state, [])
+        .map_err(|error| problem(&error, error.to_string()))?;
+    for note in not_after.map(|end| notes(end, &pki)).unwrap_or_default() {
+        crate::tell(note);
+    }
     let key_type = match arguments.key_type {
         KeyType::P256 => pki::KeyType::P256,
         KeyType::Rsa2048 => pki::KeyType::Rsa2048,
@@ -32,8 +36,11 @@ pub(crate) fn issue(arguments: &CertsIssueArguments) -> Result<String, Problem> 
         device.write(&arguments.out, arguments.force)
     };
     let written = for_each_place(client_ids.len(), issue).map_err(|errors| {
-        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Problem::failed(format!("{}.", first_few(&errors)))
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        match errors.first() {
+            Some(first) => problem(first, first_few(&texts)),
+            None => Problem::failed("no identity could be made."),
+        }
     })?;
     Ok(format!(
         "Wrote {} to {}: certificate and key each, signed by {}.",
@@ -41,6 +48,35 @@ pub(crate) fn issue(arguments: &CertsIssueArguments) -> Result<String, Problem> 
         arguments.out.display(),
         arguments.state.join("ca.crt").display()
     ))
+}
+
+/// What went wrong decides the exit code: the command line, the files there are, or the work itself.
+fn problem(error: &pki::PkiError, text: String) -> Problem {
+    use pki::PkiError;
+    match error {
+        PkiError::CommonName { .. } | PkiError::FileName { .. } => {
+            Problem::usage(format!("--client-id: {text}"))
+        }
+        PkiError::NotAfter => Problem::usage(format!("--not-after: {text}")),
+        PkiError::Generate(_) => Problem::failed(format!("{text}.")),
+        PkiError::Exists { .. } => Problem::refused("files_exist", format!("{text}.")),
+        _ => Problem::refused("files", format!("{text}.")),
+    }
+}
+
+/// What is worth saying about the end that was asked for.
+fn notes(not_after: OffsetDateTime, pki: &Pki) -> Vec<String> {
+    let mut notes = Vec::new();
+    if not_after <= OffsetDateTime::now_utc() {
+        notes.push("note: --not-after has passed: servers will refuse these certificates".to_owned());
+    }
+    if let Some(ca_end) = pki.ca_not_after().filter(|ca_end| not_after > *ca_end) {
+        notes.push(format!(
+            "note: --not-after lies behind the end of the CA, {}: from then on servers refuse these certificates",
+            ca_end.date()
+        ));
+    }
+    notes
 }
 
 /// Issues identities and prints how many.
@@ -62,11 +98,37 @@ fn client_ids(arguments: &CertsIssueArguments) -> Result<Vec<String>, Problem> {
     let ids: Vec<String> = (0..u64::from(arguments.count))
         .map(|place| template.render_client_id(arguments.index_from + place))
         .collect();
-    match ids.iter().find(|id| id.is_empty() || !is_file_name(id)) {
+    if let Some(id) = ids.iter().find(|id| id.is_empty() || !is_file_name(id)) {
+        return Err(Problem::usage(format!(
+            "--client-id: {id:?} cannot be a file name; leave out `/`, `\\`, control characters and a leading dot"
+        )));
+    }
+    match ids.iter().find(|id| id.chars().count() > COMMON_NAME_CHARS_MAX) {
         Some(id) => Err(Problem::usage(format!(
-            "--client-id: {id:?} cannot be a file name; leave out `/`, `\\`, NUL and a leading dot"
+            "--client-id: {id} has more than the {COMMON_NAME_CHARS_MAX} characters that a certificate's common name holds"
         ))),
         None => Ok(ids),
+    }
+}
+
+/// `ca.crt` and `server.crt` of the state directory are no devices' files, whatever is forced.
+fn refuse_to_replace_the_ca(arguments: &CertsIssueArguments, client_ids: &[String]) -> Result<(), Problem> {
+    let place = |path: &Path| {
+        path.canonicalize()
+            .or_else(|_| std::path::absolute(path))
+            .unwrap_or_else(|_| path.to_owned())
+    };
+    let taken = client_ids.iter().find(|id| {
+        ["ca", "server"]
+            .iter()
+            .any(|taken| id.eq_ignore_ascii_case(taken))
+    });
+    match taken {
+        Some(id) if place(&arguments.out) == place(&arguments.state) => Err(Problem::usage(format!(
+            "--client-id {id}: {id}.crt and {id}.key in {} are those of the CA or of the server; use another --out",
+            arguments.state.display()
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -176,12 +238,29 @@ mod tests {
             assert!(text.contains("file name"), "{client_id}: {text}");
         }
         assert!(usage(issue(&arguments(directory.path(), "fixed", 2))).contains("{index}"));
+        let long = "x".repeat(COMMON_NAME_CHARS_MAX + 1);
+        assert!(usage(issue(&arguments(directory.path(), &long, 1))).contains("64 characters"));
         assert!(usage(issue(&arguments(directory.path(), "", 1))).contains("file name"));
         assert_eq!(
             fs::read_dir(directory.path()).unwrap().count(),
             0,
             "nothing was made"
         );
+    }
+
+    #[test]
+    fn the_ca_is_not_replaced_by_a_device() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut arguments = arguments(directory.path(), "ca", 1);
+        arguments.force = true;
+        issue(&arguments).unwrap();
+        let ca = fs::read(arguments.state.join("ca.crt")).unwrap();
+        arguments.out = arguments.state.join("../state");
+        for client_id in ["ca", "server", "CA"] {
+            arguments.client_id = client_id.to_owned();
+            assert!(usage(issue(&arguments)).contains("another --out"), "{client_id}");
+        }
+        assert_eq!(fs::read(arguments.state.join("ca.crt")).unwrap(), ca);
     }
 
     #[test]

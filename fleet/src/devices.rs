@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use fleetwire_codec::{QoS, Suback, TopicFilter, TopicNameBuf};
 use fleetwire_engine::{
-    Ack, At, Connected, Dial, DialError, Disconnected, Due, Event, Failure, Handler, LinkId, Outbox, Plan,
-    Publish, PublishError, Shard, Stage,
+    Ack, At, Connected, Dial, DialError, Disconnected, Due, Event, Failure, Handler, Outbox, Plan, Publish,
+    PublishError, Shard, Stage,
 };
 
 use crate::failures::{Met, Occurrence};
@@ -14,6 +14,7 @@ use crate::identities::Identities;
 use crate::overload::LagWatch;
 use crate::payload::Payload;
 use crate::progress::{Board, Standing};
+use crate::refusals::Refused;
 use crate::scenario::Scenario;
 use crate::tally::Tally;
 use crate::window::Window;
@@ -133,22 +134,36 @@ impl Devices {
             }
         }
         let place = device.place as usize;
-        self.subscribe(at.link, place, out);
+        self.subscribe(at, place, out);
     }
 
-    fn subscribe(&mut self, link: LinkId, place: usize, out: &mut Outbox<'_>) {
+    fn subscribe(&mut self, at: At, place: usize, out: &mut Outbox<'_>) {
         let scenario = &self.run.scenario;
         let Some(filter) = &scenario.subscribe else { return };
         let filter = scenario.render(filter, place);
         let subscribed = TopicFilter::new(&filter)
-            .is_ok_and(|filter| out.subscribe(link, &[(filter, scenario.qos)]).is_ok());
-        self.tally.subscribe_refused += u64::from(!subscribed);
+            .is_ok_and(|filter| out.subscribe(at.link, &[(filter, scenario.qos)]).is_ok());
+        if !subscribed {
+            let index = scenario.index(place);
+            self.tally
+                .subscribe_refusals
+                .record(Refused::NotSent, index, at.now);
+        }
     }
 
-    fn subscribed(&mut self, suback: &Suback<'_>) {
-        let refused = suback.codes.iter().filter(|code| **code >= 0x80).count();
-        self.tally.subscribe_refused += refused as u64;
-        self.tally.subscribed += (suback.codes.len() - refused) as u64;
+    fn subscribed(&mut self, at: At, suback: &Suback<'_>) {
+        let Some(device) = self.devices.get(at.token as usize) else {
+            return;
+        };
+        let index = self.run.scenario.index(device.place as usize);
+        for code in suback.codes {
+            if *code >= 0x80 {
+                let refused = Refused::Code(*code);
+                self.tally.subscribe_refusals.record(refused, index, at.now);
+            } else {
+                self.tally.subscribed += 1;
+            }
+        }
     }
 
     fn failed(&mut self, at: At, failure: &Failure) {
@@ -320,7 +335,7 @@ impl Handler for Devices {
             Event::Connected(connected) => self.connected(at, &connected, out),
             Event::Failed(failure) => self.failed(at, &failure),
             Event::Disconnected(disconnected) => self.disconnected(at, &disconnected),
-            Event::Subscribed(suback) => self.subscribed(&suback),
+            Event::Subscribed(suback) => self.subscribed(at, &suback),
             Event::AcksLate(_) => self.tally.acks_late += 1,
             _ => {}
         }

@@ -4,7 +4,7 @@
 //! arguments ─▶ scenario ─▶ prepare ─▶ run ──────▶ outcome ─▶ report (JSON), summary (people), exit code
 //!   broker      template    identities  devices      tally
 //!   values                  preflight   window       latency
-//!                           child       progress     failures, advice
+//!                           child       progress     failures, refusals, advice
 //! ```
 
 mod advice;
@@ -26,6 +26,7 @@ mod preflight;
 mod prepare;
 mod problem;
 mod progress;
+mod refusals;
 mod report;
 mod run;
 mod scenario;

@@ -5,6 +5,7 @@ use crate::child::EndpointCounts;
 use crate::devices::{Devices, Run};
 use crate::failures::{Group, devices_by_slug};
 use crate::problem::{Exit, Problem};
+use crate::refusals::Refusals;
 use crate::report::{EndpointKind, Missed, Overload, Phases, Report, ReportError};
 use crate::scenario::{Scenario, Target};
 use crate::summary::Summary;
@@ -34,6 +35,7 @@ pub(crate) struct Outcome {
     pub(crate) report: Report,
     failures: Vec<Group>,
     disconnects: Vec<Group>,
+    subscribe_refusals: Refusals,
     circumstances: Circumstances,
     client_id: Template,
     publish_qos: Option<u8>,
@@ -98,7 +100,8 @@ impl Outcome {
             disconnect_reasons: devices_by_slug(&disconnects),
             reconnects: tally.reconnects,
             subscribed: tally.subscribed,
-            subscribe_refused: tally.subscribe_refused,
+            subscribe_refused: tally.subscribe_refusals.total(),
+            subscribe_refusals: tally.subscribe_refusals.by_code(),
             acks_late: tally.acks_late,
             connect_latency_us: tally.connect_latency.quantiles(),
             ack_latency_us: tally.ack_latency.quantiles(),
@@ -120,6 +123,7 @@ impl Outcome {
             report,
             failures,
             disconnects,
+            subscribe_refusals: tally.subscribe_refusals,
             circumstances,
             client_id: scenario.client_id.clone(),
             publish_qos: scenario.period.map(|_| scenario.qos as u8),
@@ -134,6 +138,7 @@ impl Outcome {
             broker,
             failures: &self.failures,
             disconnects: &self.disconnects,
+            subscribe_refusals: &self.subscribe_refusals,
             circumstances: &self.circumstances,
             client_id: &self.client_id,
             publish_qos: self.publish_qos,
@@ -199,6 +204,7 @@ impl Report {
             reconnects: 0,
             subscribed: 0,
             subscribe_refused: 0,
+            subscribe_refusals: Default::default(),
             acks_late: 0,
             connect_latency_us: None,
             ack_latency_us: None,

@@ -71,6 +71,8 @@ pub(crate) struct Report {
     pub(crate) subscribed: u64,
     /// Filters that the broker did not grant.
     pub(crate) subscribe_refused: u64,
+    /// The same by the code of the SUBACK, as `0x87`; `not_sent` where there was none.
+    pub(crate) subscribe_refusals: BTreeMap<String, u64>,
     /// Times that a device's oldest publish passed `--ack-timeout` without acknowledgement.
     pub(crate) acks_late: u64,
     /// First connections of the ramp: from the moment that they were due to the CONNACK.

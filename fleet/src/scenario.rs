@@ -198,6 +198,12 @@ impl Scenario {
             TopicFilter::new(&filter)
                 .map_err(|error| Problem::usage(format!("--subscribe {filter}: {error}")))?;
         }
+        if self.identities == IdentitySource::ThrowAway && client_id.chars().count() > COMMON_NAME_CHARS_MAX {
+            return Err(Problem::usage(format!(
+                "--client-id {client_id}: at most {COMMON_NAME_CHARS_MAX} characters fit into the certificates that \
+                 are made for this run; with --broker and certificates of yours it may be longer"
+            )));
+        }
         if matches!(self.identities, IdentitySource::Directory(_)) && !is_file_name(&client_id) {
             return Err(Problem::usage(format!(
                 "--identities: the client id {client_id} cannot be a file name; use --cert and --key with placeholders"
@@ -285,6 +291,8 @@ fn optional(flag: &str, text: Option<&str>) -> Result<Option<Template>, Problem>
 
 /// The longest string that MQTT's two bytes of length allow (v5 section 1.5.4).
 const STRING_LEN_MAX: usize = 65_535;
+/// A client id stands in a certificate as its common name: RFC 5280 appendix A, ub-common-name.
+pub(crate) const COMMON_NAME_CHARS_MAX: usize = 64;
 /// A seed that programs which read JSON numbers as doubles do not change: below 2^53.
 const SEED_END: u64 = 1 << 53;
 

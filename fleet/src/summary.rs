@@ -6,6 +6,7 @@ use std::fmt::{self, Display, Formatter};
 use crate::advice::{self, Circumstances};
 use crate::failures::Group;
 use crate::latency::Quantiles;
+use crate::refusals::Refusals;
 use crate::report::Report;
 use crate::template::Template;
 use crate::text::{bytes, count, micros, seconds};
@@ -20,6 +21,8 @@ pub(crate) struct Summary<'a> {
     pub(crate) failures: &'a [Group],
     /// What ended connections.
     pub(crate) disconnects: &'a [Group],
+    /// Why filters were not granted.
+    pub(crate) subscribe_refusals: &'a Refusals,
     pub(crate) circumstances: &'a Circumstances,
     pub(crate) client_id: &'a Template,
     /// 0 or 1; `None` when nothing was to be published.
@@ -202,6 +205,15 @@ impl Summary<'_> {
                     count(report.subscribe_refused)
                 ),
             )?;
+            for (refused, refusal) in self.subscribe_refusals.iter() {
+                let client_id = self.client_id.render_client_id(refusal.first_index);
+                writeln!(
+                    f,
+                    "  {refused} {}, first {client_id}: {}",
+                    count(refusal.filters),
+                    refused.next_step()
+                )?;
+            }
             line(f, "received", count(report.received))?;
         }
         Ok(())

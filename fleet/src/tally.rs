@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::failures::FailureLog;
 use crate::latency::Latency;
+use crate::refusals::Refusals;
 use crate::report::{Missed, Overload};
 
 /// Counters of one thread, or of all.
@@ -30,7 +31,7 @@ pub(crate) struct Tally {
     pub(crate) missed: Missed,
     pub(crate) received: u64,
     pub(crate) subscribed: u64,
-    pub(crate) subscribe_refused: u64,
+    pub(crate) subscribe_refusals: Refusals,
     pub(crate) acks_late: u64,
 
     pub(crate) connect_latency: Latency,
@@ -60,7 +61,7 @@ impl Tally {
             missed: Missed::default(),
             received: 0,
             subscribed: 0,
-            subscribe_refused: 0,
+            subscribe_refusals: Refusals::default(),
             acks_late: 0,
             connect_latency: Latency::new(),
             ack_latency: Latency::new(),
@@ -111,7 +112,7 @@ impl Tally {
         self.missed.add(other.missed);
         self.received += other.received;
         self.subscribed += other.subscribed;
-        self.subscribe_refused += other.subscribe_refused;
+        self.subscribe_refusals.add(other.subscribe_refusals);
         self.acks_late += other.acks_late;
         self.connect_latency.add(&other.connect_latency);
         self.ack_latency.add(&other.ack_latency);

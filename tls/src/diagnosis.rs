@@ -166,9 +166,24 @@ fn server_certificate(error: CertificateError, issuer: Option<String>) -> Reason
         }
         CertificateError::NotValidForNameContext { expected, presented } => Reason::ServerNameMismatch {
             expected: expected.to_str().into_owned(),
-            presented,
+            presented: presented.iter().map(|name| plain_name(name)).collect(),
         },
         _ => Reason::ServerCertInvalid { detail },
+    }
+}
+
+/// A name of a certificate, which webpki writes as `DnsName("localhost")` or `IpAddress(127.0.0.1)`.
+fn plain_name(presented: &str) -> String {
+    let Some((kind, name)) = presented
+        .strip_suffix(')')
+        .and_then(|inner| inner.split_once('('))
+    else {
+        return presented.to_owned();
+    };
+    match kind {
+        "DnsName" | "UniformResourceIdentifier" => name.trim_matches('"').to_owned(),
+        "IpAddress" => name.to_owned(),
+        _ => presented.to_owned(),
     }
 }
 

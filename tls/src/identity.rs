@@ -111,9 +111,13 @@ impl Identity {
                 detail: error.to_string(),
             })?;
         let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| match error {
+            _ if is_encrypted(key_pem) => IdentityError::NoKey {
+                source: sources.key.clone(),
+                encrypted: true,
+            },
             rustls_pki_types::pem::Error::NoItemsFound => IdentityError::NoKey {
                 source: sources.key.clone(),
-                encrypted: is_encrypted(key_pem),
+                encrypted: false,
             },
             error => IdentityError::BadKey {
                 source: sources.key.clone(),
@@ -247,7 +251,7 @@ impl fmt::Display for IdentityError {
                 encrypted: true,
             } => write!(
                 f,
-                "the private key in {source} is encrypted: decrypt it with `openssl pkey`"
+                "the private key in {source} is encrypted: decrypt it with `openssl pkey -in FILE -out DECRYPTED_FILE`"
             ),
             Self::NoKey { source, .. } => write!(
                 f,
@@ -278,7 +282,8 @@ fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     })
 }
 
+/// By PKCS#8 (RFC 7468 section 11), or in the older way of RFC 1421 section 4.6.1.1.
 fn is_encrypted(pem: &[u8]) -> bool {
-    let marker = b"BEGIN ENCRYPTED";
-    pem.windows(marker.len()).any(|window| window == marker)
+    let holds = |marker: &[u8]| pem.windows(marker.len()).any(|window| window == marker);
+    holds(b"BEGIN ENCRYPTED") || holds(b"Proc-Type: 4,ENCRYPTED")
 }

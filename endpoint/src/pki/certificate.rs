@@ -7,7 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SerialNumber,
 };
-use time::{Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime, UtcOffset};
 
 use crate::pki::PkiError;
 use crate::pki::names::ServerNames;
@@ -65,14 +65,14 @@ pub(crate) fn device(
             client_id: client_id.to_owned(),
         });
     }
-    let mut params = leaf(
-        now,
-        not_after.unwrap_or(now + LEAF_LIFETIME),
-        ExtendedKeyUsagePurpose::ClientAuth,
-    );
-    if params.not_after <= params.not_before {
-        return Err(PkiError::NotAfter);
-    }
+    let end = not_after
+        .unwrap_or(now + LEAF_LIFETIME)
+        .checked_to_offset(UtcOffset::UTC)
+        .filter(|end| *end >= OffsetDateTime::UNIX_EPOCH + CLOCK_SKEW)
+        .ok_or(PkiError::NotAfter)?;
+    let mut params = leaf(now, end, ExtendedKeyUsagePurpose::ClientAuth);
+    // One that has ended is what a test of expired certificates needs; it was valid once.
+    params.not_before = params.not_before.min(end - CLOCK_SKEW);
     params.distinguished_name.push(DnType::CommonName, client_id);
     Ok(params)
 }

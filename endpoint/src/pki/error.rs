@@ -74,7 +74,7 @@ pub enum PkiError {
         /// The client id.
         client_id: String,
     },
-    /// A certificate's end lies before its beginning.
+    /// A certificate's end lies before 1970-01-02, or too far in the future.
     NotAfter,
     /// The certificate library refused.
     Generate(rcgen::Error),
@@ -137,7 +137,9 @@ impl fmt::Display for PkiError {
                     "client id {client_id:?} cannot be a file name: '/', NUL, a leading '.' are refused"
                 )
             }
-            Self::NotAfter => f.write_str("the certificate would end before it begins: choose a later date"),
+            Self::NotAfter => {
+                f.write_str("no certificate can end then: choose a date between 1970-01-02 and 9999-12-31")
+            }
             Self::Generate(error) => write!(f, "cannot make a certificate: {error}"),
         }
     }

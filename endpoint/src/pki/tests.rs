@@ -106,9 +106,27 @@ fn client_ids_and_dates_that_no_certificate_can_hold_are_refused() {
     assert!(matches!(issue(""), Err(PkiError::CommonName { .. })));
     assert!(matches!(issue(&"x".repeat(65)), Err(PkiError::CommonName { .. })));
     issue(&"ö".repeat(64)).unwrap();
-    let long_ago = OffsetDateTime::now_utc() - Duration::days(2);
-    let issued = pki.issue_device("device-7", KeyType::P256, Some(long_ago));
+    let before_1970 = OffsetDateTime::UNIX_EPOCH - Duration::days(2);
+    let issued = pki.issue_device("device-7", KeyType::P256, Some(before_1970));
     assert!(matches!(issued, Err(PkiError::NotAfter)));
+}
+
+#[test]
+fn a_certificate_that_has_ended_began_before_that() {
+    let pki = Pki::throw_away(NO_NAMES).unwrap();
+    let long_ago = OffsetDateTime::now_utc() - Duration::days(400);
+    let issued = pki
+        .issue_device("device-7", KeyType::P256, Some(long_ago))
+        .unwrap();
+    let (_, certificate) = X509Certificate::from_der(&issued.cert_der).unwrap();
+    let validity = certificate.validity();
+    assert_eq!(validity.not_after.timestamp(), long_ago.unix_timestamp());
+    assert_eq!(
+        validity.not_after.timestamp() - validity.not_before.timestamp(),
+        24 * 60 * 60
+    );
+    let ca_end = pki.ca_not_after().unwrap();
+    assert!(ca_end > OffsetDateTime::now_utc() + Duration::days(3_000));
 }
 
 #[test]

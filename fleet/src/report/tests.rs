@@ -50,6 +50,7 @@ pub(crate) fn good_report() -> Report {
         reconnects: 0,
         subscribed: 0,
         subscribe_refused: 0,
+        subscribe_refusals: BTreeMap::new(),
         acks_late: 0,
         connect_latency_us: Some(quantiles(1_200, 1000)),
         ack_latency_us: Some(quantiles(150, 10_000)),

@@ -1,6 +1,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::refusals::Refused;
 use crate::report::tests::good_report;
 use crate::report::{Missed, Overload};
 
@@ -10,12 +11,32 @@ fn text(report: &Report, failures: &[Group], circumstances: &Circumstances) -> S
         broker: "own endpoint (child process) at 127.0.0.1:40123",
         failures,
         disconnects: &[],
+        subscribe_refusals: &refusals(),
         circumstances,
         client_id: &Template::parse_client_id("device-{index}").unwrap(),
         publish_qos: Some(1),
-        subscribes: false,
+        subscribes: report.subscribe_refused > 0,
     }
     .to_string()
+}
+
+fn refusals() -> Refusals {
+    let mut refusals = Refusals::default();
+    refusals.record(Refused::Code(0x87), 3, Instant::now());
+    refusals
+}
+
+#[test]
+fn refused_subscriptions_are_shown_with_device_and_next_step() {
+    let report = Report {
+        subscribe_refused: 1,
+        ..good_report()
+    };
+    let text = text(&report, &[], &Circumstances::default());
+    assert!(
+        text.contains("subscribed:   0, 1 refused\n  0x87 1, first device-3: Not authorized. A policy"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -105,7 +105,31 @@ fn rsa_keys_and_an_end_of_validity() {
     // A PKCS#8 RSA key of 2,048 bits has some 1,200 bytes, one of P-256 has 138.
     assert!(fs::read(out.join("pump-0-b.key")).unwrap().len() > 1_600);
     issue(directory.path(), &["--not-after", "tomorrow"]).expect_code(2);
-    issue(directory.path(), &["--not-after", "2001-01-01"]).expect_code(1);
+    issue(directory.path(), &["--not-after", "1969-01-01"]).expect_code(2);
+    let beyond = issue(directory.path(), &["--not-after", "2099-01-01"]).expect_code(0);
+    assert!(beyond.stderr.contains("the end of the CA"), "{}", beyond.stderr);
+}
+
+/// What a test of expired certificates needs.
+#[test]
+fn an_expired_certificate_can_be_had() {
+    let directory = tempfile::tempdir().unwrap();
+    let issued = issue(directory.path(), &["--not-after", "2001-01-01"]).expect_code(0);
+    assert!(
+        issued.stderr.contains("--not-after has passed"),
+        "{}",
+        issued.stderr
+    );
+    let pem = fs::read(directory.path().join("out/device-0.crt")).unwrap();
+    assert!(pem.starts_with(b"-----BEGIN CERTIFICATE-----"));
+}
+
+#[test]
+fn what_cannot_be_written_is_a_refused_start() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("out"), "no directory").unwrap();
+    issue(directory.path(), &[]).expect_code(3);
+    issue(directory.path(), &["--client-id", &"x".repeat(65)]).expect_code(2);
 }
 
 #[test]

@@ -85,6 +85,14 @@ fn what_does_not_fit_is_refused() {
         from_pem(&cert, &encrypted),
         IdentityError::NoKey { encrypted: true, .. }
     ));
+    // As OpenSSL's older commands write it.
+    let old_form = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n";
+    let error = from_pem(&cert, old_form);
+    assert!(
+        matches!(error, IdentityError::NoKey { encrypted: true, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("openssl pkey -in"));
     let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert!(matches!(
         from_pem(junk, &key),
