@@ -253,7 +253,7 @@ Exit codes:
   1    a device did not connect, a publish was lost, or the command failed
   2    the command line is wrong
   3    refused to start: open files, ports, identities or a name, with the arithmetic shown
-  130  interrupted by Ctrl-C or SIGTERM";
+  130  interrupted by Ctrl-C, SIGTERM or SIGHUP";
 
 const RUN_EXAMPLES: &str = "\
 Without --broker an endpoint is started as a child process on a free loopback

@@ -128,7 +128,17 @@ fn start(arguments: &EndpointArguments, state: &Path) -> Result<Endpoint, Proble
 }
 
 fn catch() -> Result<Interrupts, Problem> {
-    Interrupts::catch().map_err(|error| Problem::failed(format!("signals cannot be caught: {error}.")))
+    Interrupts::catch().map_err(|error| {
+        let text = format!("signals cannot be caught: {error}.");
+        if preflight::is_out_of_descriptors(&error) {
+            Problem::refused(
+                "open_files",
+                format!("{text} Raise the hard limit: `ulimit -Hn`."),
+            )
+        } else {
+            Problem::failed(text)
+        }
+    })
 }
 
 /// What to say once the endpoint listens.

@@ -10,6 +10,10 @@ const OPEN_FILES_BASE: u64 = 60;
 /// Of each thread: its epoll and its wake-up, and as many to spare.
 const OPEN_FILES_PER_THREAD: u64 = 4;
 
+/// errno(3) on Linux, macOS and the BSDs: too many open files in this process, and in the system.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
 /// The source ports from which the system picks one per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PortRange {
@@ -58,6 +62,11 @@ pub(crate) fn raise_open_files(wanted: u64) -> io::Result<u64> {
         rlimit::setrlimit(rlimit::Resource::NOFILE, target, hard)?;
     }
     Ok(hard)
+}
+
+/// Whether a call failed for want of descriptors.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
 fn open_files_needed(devices: u32, threads: usize) -> u64 {

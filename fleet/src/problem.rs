@@ -78,7 +78,7 @@ pub(crate) enum Exit {
     Usage,
     /// Nothing was started.
     Refused,
-    /// Ctrl-C or SIGTERM.
+    /// Ctrl-C, SIGTERM or SIGHUP.
     Interrupted,
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Report {
     pub(crate) seed: u64,
     /// RFC 3339, UTC.
     pub(crate) started_at: String,
-    /// Ctrl-C or SIGTERM ended the run.
+    /// Ctrl-C, SIGTERM or SIGHUP ended the run.
     pub(crate) interrupted: bool,
     /// Why nothing was started, or the run broke off.
     pub(crate) error: Option<ReportError>,

@@ -315,15 +315,13 @@ impl Conductor<'_> {
 /// Why the engine did not start; for want of descriptors it is the machine that does not allow the run.
 fn engine_problem(error: &StartError, scenario: &Scenario) -> Problem {
     match error {
-        StartError::Io(io_error) if matches!(io_error.raw_os_error(), Some(EMFILE | ENFILE)) => {
-            Problem::refused(
-                "open_files",
-                format!(
-                    "{error}. {}",
-                    preflight::open_files_advice(scenario.devices, scenario.threads)
-                ),
-            )
-        }
+        StartError::Io(io_error) if preflight::is_out_of_descriptors(io_error) => Problem::refused(
+            "open_files",
+            format!(
+                "{error}. {}",
+                preflight::open_files_advice(scenario.devices, scenario.threads)
+            ),
+        ),
         _ => Problem::refused("engine_start", format!("{error}.")),
     }
 }
@@ -334,9 +332,6 @@ fn now_rfc3339() -> String {
     now.format(&Rfc3339).unwrap_or_default()
 }
 
-/// errno(3) on Linux, macOS and the BSDs: too many open files in this process, and in the system.
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
 /// How often the main thread looks; a phase ends at most so much late.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// With nothing on its way and nothing arriving for so long, the drain is over.

@@ -1,5 +1,7 @@
 //! From rustls's errors to who refused what and why.
 
+use std::net::IpAddr;
+
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use crate::{
@@ -182,7 +184,10 @@ fn plain_name(presented: &str) -> String {
     };
     match kind {
         "DnsName" | "UniformResourceIdentifier" => name.trim_matches('"').to_owned(),
-        "IpAddress" => name.to_owned(),
+        // In the form that people write: webpki has 0::1 for ::1.
+        "IpAddress" => name
+            .parse::<IpAddr>()
+            .map_or_else(|_| name.to_owned(), |address| address.to_string()),
         _ => presented.to_owned(),
     }
 }
@@ -258,3 +263,22 @@ fn plain_alert(alert: AlertDescription, out: &mut Vec<u8>) {
 }
 
 const FIRST_BYTES_SHOWN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_plainly() {
+        for (presented, plain) in [
+            ("DnsName(\"localhost\")", "localhost"),
+            ("DnsName(\"*.example\")", "*.example"),
+            ("IpAddress(127.0.0.1)", "127.0.0.1"),
+            ("IpAddress(0::1)", "::1"),
+            ("DirectoryName", "DirectoryName"),
+            ("Unsupported(0x66)", "Unsupported(0x66)"),
+        ] {
+            assert_eq!(plain_name(presented), plain);
+        }
+    }
+}
