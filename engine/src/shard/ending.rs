@@ -237,7 +237,7 @@ fn retry(
     if client.takeovers >= TAKEOVERS_MAX {
         cause.give_up = true;
         cause.text.push_str(
-            "; it happened again and again right after CONNACK, so somebody else uses this client id",
+            "; that was 3 times in a row right after CONNACK, so somebody else uses this client id",
         );
         if inferred {
             cause.slug = Slug::CLIENT_ID_TAKEN_OVER;

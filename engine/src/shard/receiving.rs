@@ -295,7 +295,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             return violation();
         };
         match link.connection.session.state() {
-            State::AwaitConnack => Cause::new(Slug::NOT_MQTT, not_mqtt(error, start)),
+            State::AwaitConnack if start.first() != Some(&CONNACK) => Cause::new(Slug::NOT_MQTT, not_mqtt(error, start)),
             State::AwaitConnect if matches!(error, DecodeError::ProtocolLevel(_)) => {
                 let connack = Packet::Connack(Connack::refused(
                     ReasonCode::UnsupportedProtocolVersion,
@@ -311,6 +311,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
     }
 }
+
+/// The first byte of every CONNACK, v5 section 3.2.1.
+const CONNACK: u8 = 0x20;
 
 /// What answered CONNECT, if it is not MQTT: most often another protocol on a port that was mistaken.
 fn not_mqtt(error: DecodeError, start: &[u8]) -> String {

@@ -289,7 +289,7 @@ fn a_client_without_tls() {
         let failure = Client::connect(&plain_plan(endpoint.addr()), form).err().unwrap();
         assert_eq!(failure.stage.as_str(), "connack", "{failure:?}");
         // What it gets is a TLS alert, which is no MQTT packet.
-        assert_eq!(failure.slug, Slug::PROTOCOL_VIOLATION, "{failure:?}");
+        assert_eq!(failure.slug, Slug::NOT_MQTT, "{failure:?}");
     }
     assert_eq!(
         endpoint.shutdown(WAIT).tls_failures,
