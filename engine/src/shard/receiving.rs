@@ -295,7 +295,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             return violation();
         };
         match link.connection.session.state() {
-            State::AwaitConnack if start.first() != Some(&CONNACK) => Cause::new(Slug::NOT_MQTT, not_mqtt(error, start)),
+            State::AwaitConnack if start.first() != Some(&CONNACK) => {
+                Cause::new(Slug::NOT_MQTT, not_mqtt(error, start))
+            }
             State::AwaitConnect if matches!(error, DecodeError::ProtocolLevel(_)) => {
                 let connack = Packet::Connack(Connack::refused(
                     ReasonCode::UnsupportedProtocolVersion,
