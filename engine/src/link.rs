@@ -48,9 +48,14 @@ impl Phase {
         matches!(self, Self::Tcp | Self::Tls | Self::Mqtt)
     }
 
+    /// A connection is there and not over.
+    pub(crate) fn is_open(self) -> bool {
+        self.is_opening() || self == Self::Up
+    }
+
     /// The driver knows a connection of this link.
     pub(crate) fn has_socket(self) -> bool {
-        self.is_opening() || matches!(self, Self::Up | Self::Flushing(_) | Self::Lingering(_))
+        self.is_open() || matches!(self, Self::Flushing(_) | Self::Lingering(_))
     }
 
     /// MQTT packets may be read and written.

@@ -9,6 +9,7 @@ use fleetwire_codec::{
     Subscribe, SubscriptionOptions, TopicFilter, Unsuback, Unsubscribe, UnsubscribeFiltersBuf, Version,
 };
 
+use crate::connection::Tools;
 use crate::core::Core;
 use crate::link::{CloseWish, Link};
 use crate::schedule::Schedule;
@@ -79,13 +80,7 @@ impl<'a> Outbox<'a> {
     /// # Errors
     /// See [`PublishError`]; nothing was queued then.
     pub fn publish(&mut self, link: LinkId, publish: Publish<'_>) -> Result<Option<PacketId>, PublishError> {
-        let (live, mut tools) = self.core.connection(link.slot).ok_or(PublishError::NoSuchLink)?;
-        if live.id != link {
-            return Err(PublishError::NoSuchLink);
-        }
-        if !live.phase.is_live() || live.wishes.close.is_some() {
-            return Err(PublishError::Offline);
-        }
+        let (live, mut tools) = self.live(link)?;
         let published = live.connection.publish(&publish, &mut tools);
         if published == Err(PublishError::Full) {
             self.core.note_full(link.slot);
@@ -94,6 +89,18 @@ impl<'a> Outbox<'a> {
         self.core.counters.published.add(1);
         self.core.touch(link.slot);
         Ok(packet_id)
+    }
+
+    /// The link, if packets can be sent on it now, with what its connection works with.
+    fn live(&mut self, link: LinkId) -> Result<(&mut Link, Tools<'_>), VerbError> {
+        let (live, tools) = self.core.connection(link.slot).ok_or(VerbError::NoSuchLink)?;
+        if live.id != link {
+            return Err(VerbError::NoSuchLink);
+        }
+        if !live.phase.is_live() || live.wishes.close.is_some() {
+            return Err(VerbError::Offline);
+        }
+        Ok((live, tools))
     }
 
     /// Subscribes; `Subscribed` follows with one code for each filter.
@@ -143,8 +150,7 @@ impl<'a> Outbox<'a> {
         kind: Kind,
         packet: impl FnOnce(PacketId) -> Packet<'p>,
     ) -> Result<PacketId, VerbError> {
-        let (live, mut tools) = self.core.connection(link.slot).ok_or(VerbError::NoSuchLink)?;
-        let live = check(live, link)?;
+        let (live, mut tools) = self.live(link)?;
         let requested = live.connection.request(kind, &mut tools, packet);
         if requested == Err(VerbError::Full) {
             self.core.note_full(link.slot);
@@ -288,8 +294,7 @@ impl<'a> Outbox<'a> {
     }
 
     fn answer_connect(&mut self, link: LinkId, connack: &Connack<'_>) -> Result<(), VerbError> {
-        let (live, mut tools) = self.core.connection(link.slot).ok_or(VerbError::NoSuchLink)?;
-        let live = check(live, link)?;
+        let (live, mut tools) = self.live(link)?;
         if live.connection.session.state() != State::Deciding {
             return Err(VerbError::Invalid);
         }
@@ -330,8 +335,7 @@ impl<'a> Outbox<'a> {
     }
 
     fn answer(&mut self, link: LinkId, packet: &Packet<'_>) -> Result<(), VerbError> {
-        let (live, mut tools) = self.core.connection(link.slot).ok_or(VerbError::NoSuchLink)?;
-        let live = check(live, link)?;
+        let (live, mut tools) = self.live(link)?;
         if !live.connection.session.is_up() {
             return Err(VerbError::Offline);
         }
@@ -342,16 +346,6 @@ impl<'a> Outbox<'a> {
         self.core.touch(link.slot);
         sent
     }
-}
-
-fn check(live: &mut Link, link: LinkId) -> Result<&mut Link, VerbError> {
-    if live.id != link {
-        return Err(VerbError::NoSuchLink);
-    }
-    if !live.phase.is_live() || live.wishes.close.is_some() {
-        return Err(VerbError::Offline);
-    }
-    Ok(live)
 }
 
 /// Why a link could not be opened.

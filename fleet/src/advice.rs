@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn every_cause_of_engine_and_tls_has_a_next_step() {
         let around = Circumstances::default();
-        let ours = ["dns_failed", "throttled"].into_iter();
+        let ours = ["dns_failed"].into_iter();
         let engine = fleetwire_engine::Slug::ALL.iter().map(|slug| slug.as_str());
         for slug in ours.chain(engine).chain(TLS_SLUGS) {
             let text = next_step(slug, None, &around);

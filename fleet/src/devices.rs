@@ -178,7 +178,7 @@ impl Devices {
         device.failed_before = true;
         self.tally.given_up += give_up(device, failure.retry_in);
         let occurrence = Occurrence {
-            slug: slug_of(failure),
+            slug: failure.slug.as_str(),
             index: self.run.scenario.index(device.place as usize),
             at: at.now,
             stage: failure.stage.as_str(),
@@ -386,14 +386,6 @@ fn give_up(device: &mut Device, retry_in: Option<Duration>) -> u64 {
     let gives_up = retry_in.is_none() && !device.given_up;
     device.given_up |= gives_up;
     u64::from(gives_up)
-}
-
-/// The engine's cause, except that a CONNACK for too many or too fast (v5 0x97, 0x9F) has a name of its own.
-fn slug_of(failure: &Failure) -> &'static str {
-    match failure.reason {
-        Some(0x97 | 0x9F) => "throttled",
-        _ => failure.slug.as_str(),
-    }
 }
 
 /// Where in its period a device publishes: uniform, and the same in each run with this seed, on any thread.

@@ -68,7 +68,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             return;
         };
         let phase = link.phase;
-        if !(phase.is_opening() || phase == Phase::Up) {
+        if !phase.is_open() {
             return;
         }
         if how == How::Flush && !cause.told && !cause.from_peer {

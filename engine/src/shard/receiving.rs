@@ -71,7 +71,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             let Some((link, mut tools)) = self.core.connection(key) else {
                 return Ok(());
             };
-            if !link.phase.has_socket() || matches!(link.phase, Phase::Flushing(_) | Phase::Lingering(_)) {
+            if !link.phase.is_open() {
                 return Ok(());
             }
             match link.connection.open(buffer, &mut tools) {
@@ -102,7 +102,6 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 return Ok(());
             }
             let version = link.connection.session.version();
-            let malformed = |error| (error, key);
             let range = match buffer.next_frame(packet_len_max) {
                 Ok(Some(range)) => range,
                 Ok(None) => return Ok(()),
@@ -110,14 +109,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             };
             let len = range.len();
             let decoded = match frame::split(buffer.bytes(range), packet_len_max) {
-                Ok(Split::Complete(frame)) => Packet::decode(frame, version).map_err(malformed),
+                Ok(Split::Complete(frame)) => Packet::decode(frame, version),
                 // The buffer has measured it: it is whole.
                 Ok(Split::Partial { .. }) => return Ok(()),
-                Err(error) => Err(malformed(error)),
+                Err(error) => Err(error),
             };
             match decoded {
                 Ok(packet) => self.packet(key, packet, buffer.block())?,
-                Err((error, key)) => return Err(self.malformed(key, error, buffer.unparsed())),
+                Err(error) => return Err(self.malformed(key, error, buffer.unparsed())),
             }
             buffer.consume(len);
         }
@@ -127,10 +126,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     fn put_away(&mut self, key: Key, mut buffer: RecvBuf, from: Source, goes_on: bool) -> Result<(), Cause> {
         let packet_len_max = self.core.limits.packet_len_max;
         let pool = &mut self.core.pool;
-        let mut link = self.core.links.at_mut(key).filter(|link| {
-            let open = link.phase.is_opening() || link.phase == Phase::Up;
-            goes_on && open && link.wishes.close.is_none()
-        });
+        let mut link = self
+            .core
+            .links
+            .at_mut(key)
+            .filter(|link| goes_on && link.phase.is_open() && link.wishes.close.is_none());
         let overloaded = |why| {
             Cause::new(
                 Slug::OVERLOADED,
