@@ -17,7 +17,11 @@ pub struct Sample {
 
 /// All samples, the shortest first.
 pub fn samples() -> Vec<Sample> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/samples");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|folder| folder.join("tests/samples"))
+        .find(|folder| folder.is_dir())
+        .expect("the samples lie in a folder above");
     let mut samples = Vec::new();
     for (folder, version) in [("v311", Version::V311), ("v5", Version::V5)] {
         for file in fs::read_dir(root.join(folder)).expect("the samples are there") {

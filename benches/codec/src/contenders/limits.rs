@@ -1,0 +1,62 @@
+//! What the work can cost at least.
+
+use std::hint::black_box;
+
+use super::{Contender, Kind, Pass, pass};
+use crate::Case;
+
+pub(super) const MEMCPY: Contender = Contender {
+    name: "memcpy of each frame",
+    kind: Kind::Limit,
+    note: "what owning the bytes costs before the first of them is looked at",
+    decode: memcpy,
+    encode: memcpy,
+};
+
+pub(super) const SPLIT: Contender = Contender {
+    name: "header split",
+    kind: Kind::Limit,
+    note: "finds where each packet ends and looks at nothing else",
+    decode: split,
+    encode: |_| None,
+};
+
+fn memcpy(case: &Case) -> Option<Pass> {
+    let (stream, len) = (case.stream, case.packet.len());
+    Some(pass(|| (), {
+        let mut copy = vec![0; stream.len()];
+        move |()| {
+            let len = black_box(len);
+            for (to, from) in copy.chunks_exact_mut(len).zip(stream.chunks_exact(len)) {
+                black_box(to).copy_from_slice(black_box(from));
+            }
+            black_box(&mut copy);
+        }
+    }))
+}
+
+fn split(case: &Case) -> Option<Pass> {
+    let stream = case.stream;
+    Some(pass(
+        || (),
+        move |()| {
+            let mut rest = black_box(stream);
+            while let [first, after @ ..] = rest {
+                let mut remaining_len = 0;
+                let mut header_len = 1;
+                for (index, byte) in after.iter().take(4).enumerate() {
+                    remaining_len |= usize::from(byte & 0x7F) << (7 * index);
+                    header_len += 1;
+                    if byte & 0x80 == 0 {
+                        break;
+                    }
+                }
+                let Some((packet, behind)) = rest.split_at_checked(header_len + remaining_len) else {
+                    panic!("the stream holds whole packets")
+                };
+                black_box((first, packet));
+                rest = behind;
+            }
+        },
+    ))
+}
