@@ -2,7 +2,9 @@
 
 use crate::encode::{Encode, encodable};
 use crate::wire::{Reader, Sink};
-use crate::{Carrier, DecodeError, EncodeError, PacketId, PacketType, Properties, ReasonCode, Version};
+use crate::{
+    Carrier, DecodeError, EncodeError, Frame, PacketId, PacketType, Properties, ReasonCode, Version,
+};
 
 /// The four packets have one form and differ in what their reason code may say.
 macro_rules! acks {
@@ -32,7 +34,14 @@ macro_rules! acks {
                     Self { packet_id, reason, properties: Properties::EMPTY }
                 }
 
-                #[inline]
+                /// Decodes the usual form, without reason code and properties; `None` if it is not that, for whatever
+                /// reason.
+                #[inline(always)]
+                pub(crate) fn decode_usual(frame: Frame<'a>) -> Option<Self> {
+                    let [high, low] = *frame.body() else { return None };
+                    PacketId::new(u16::from_be_bytes([high, low])).map(Self::new)
+                }
+
                 pub(crate) fn decode(mut reader: Reader<'a>, version: Version) -> Result<Self, DecodeError> {
                     let packet_id = reader.packet_id()?;
                     let (reason, properties) =

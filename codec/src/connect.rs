@@ -66,8 +66,9 @@ impl<'a> Connect<'a> {
     pub(crate) fn decode(frame: Frame<'a>) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame.body());
         let version = decode_version(&mut reader)?;
-        if version == Version::V5 {
-            frame.check_header_minimal()?;
+        // v5 [MQTT-1.5.5-1].
+        if version == Version::V5 && !frame.has_minimal_header() {
+            return Err(DecodeError::VariableByteIntegerNotMinimal);
         }
         let flags = reader.u8()?;
         check_flags(flags, version)?;

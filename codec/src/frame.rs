@@ -2,7 +2,6 @@
 //!
 //! The same bytes give the same answer in whatever pieces they arrive: nothing is remembered between two calls.
 
-use crate::wire::varint_len;
 use crate::{DecodeError, PacketType};
 
 /// The shortest packet: a first byte and a remaining length of zero.
@@ -14,6 +13,7 @@ pub struct Frame<'a> {
     packet_type: PacketType,
     first: u8,
     header_len: u8,
+    minimal: bool,
     body: &'a [u8],
 }
 
@@ -49,13 +49,10 @@ impl<'a> Frame<'a> {
         self.header_len as usize + self.body.len()
     }
 
-    /// The remaining length must be in its shortest form in 5.0, `[MQTT-1.5.5-1]`; 3.1.1 does not ask for it.
-    pub(crate) const fn check_header_minimal(&self) -> Result<(), DecodeError> {
-        if self.header_len as usize == 1 + varint_len(self.body.len()) {
-            Ok(())
-        } else {
-            Err(DecodeError::VariableByteIntegerNotMinimal)
-        }
+    /// Whether the remaining length is in its shortest form. 5.0 asks for it, `[MQTT-1.5.5-1]`; 3.1.1 does not.
+    #[inline]
+    pub(crate) const fn has_minimal_header(&self) -> bool {
+        self.minimal
     }
 }
 
@@ -101,17 +98,17 @@ pub fn split(bytes: &[u8], packet_len_max: usize) -> Result<Split<'_>, DecodeErr
         Ok(header) => header,
         Err(missing) => return Ok(Split::Partial { missing }),
     };
-    let (Some(&first), Some(body)) = (bytes.first(), bytes.get(header.len..header.packet_len())) else {
+    let packet_len = header.packet_len();
+    let Some(body) = bytes.get(usize::from(header.len)..packet_len) else {
         return Ok(Split::Partial {
-            missing: header.packet_len() - bytes.len(),
+            missing: packet_len - bytes.len(),
         });
     };
-    // `Header::read` has seen one to four bytes of remaining length.
-    let header_len = header.len as u8;
     Ok(Split::Complete(Frame {
         packet_type: header.packet_type,
-        first,
-        header_len,
+        first: header.first,
+        header_len: header.len,
+        minimal: header.minimal,
         body,
     }))
 }
@@ -142,45 +139,71 @@ pub fn measure(bytes: &[u8], packet_len_max: usize) -> Result<Measure, DecodeErr
 }
 
 /// A fixed header that is there and allowed.
+#[derive(Clone, Copy)]
 struct Header {
     packet_type: PacketType,
+    first: u8,
     /// Its own length: 2 to 5 bytes.
-    len: usize,
+    len: u8,
+    /// Whether it could not be shorter.
+    minimal: bool,
     remaining_len: usize,
 }
 
 impl Header {
     const fn packet_len(&self) -> usize {
-        self.len + self.remaining_len
+        self.len as usize + self.remaining_len
     }
 
     /// The inner error is how many bytes are missing at least.
-    #[inline]
+    #[inline(always)]
     fn read(bytes: &[u8], packet_len_max: usize) -> Result<Result<Self, usize>, DecodeError> {
+        // Nearly every packet is shorter than 16 KiB.
+        let (first, len, remaining_len, minimal) = match *bytes {
+            [first, one @ ..0x80, ..] => (first, 2, usize::from(one), true),
+            [first, low, high @ ..0x80, ..] => {
+                let remaining_len = usize::from(low & 0x7F) | usize::from(high) << 7;
+                (first, 3, remaining_len, high != 0)
+            }
+            _ => return Self::read_other(bytes, packet_len_max),
+        };
+        let Some(packet_type) = PacketType::from_sound_first_byte(first) else {
+            return Err(unsound(first));
+        };
+        let header = Self {
+            packet_type,
+            first,
+            len,
+            minimal,
+            remaining_len,
+        };
+        header.within(packet_len_max).map(Ok)
+    }
+
+    /// Reads one that is longer, or not there yet.
+    #[cold]
+    fn read_other(bytes: &[u8], packet_len_max: usize) -> Result<Result<Self, usize>, DecodeError> {
         let Some((&first, rest)) = bytes.split_first() else {
             return Ok(Err(FRAME_LEN_MIN));
         };
-        let Some(packet_type) = PacketType::from_first_byte(first) else {
-            return Err(DecodeError::PacketTypeReserved);
+        // Checked at the first byte, so that another protocol is known at once and not awaited to the length that its
+        // text seems to declare.
+        let Some(packet_type) = PacketType::from_sound_first_byte(first) else {
+            return Err(unsound(first));
         };
-        // v5 [MQTT-2.1.3-1], v3.1.1 [MQTT-2.2.2-2]. The flags of PUBLISH have a meaning. Checked at the first byte, so
-        // that another protocol is known at once and not awaited to the length that its text seems to declare.
-        if first != packet_type.first_byte() && packet_type != PacketType::Publish {
-            return Err(DecodeError::FixedHeaderFlags);
-        }
         let mut remaining_len = 0;
         for (index, &byte) in rest.iter().take(4).enumerate() {
             remaining_len |= usize::from(byte & 0x7F) << (7 * index);
             if byte & 0x80 == 0 {
                 let header = Self {
                     packet_type,
-                    len: index + 2,
+                    first,
+                    len: index as u8 + 2,
+                    // Only a last byte of zero adds nothing.
+                    minimal: byte != 0 || index == 0,
                     remaining_len,
                 };
-                if header.packet_len() > packet_len_max {
-                    return Err(DecodeError::PacketTooLarge);
-                }
-                return Ok(Ok(header));
+                return header.within(packet_len_max).map(Ok);
             }
         }
         if rest.len() < 4 {
@@ -188,6 +211,24 @@ impl Header {
         } else {
             Err(DecodeError::RemainingLengthTooLong)
         }
+    }
+
+    #[inline]
+    fn within(self, packet_len_max: usize) -> Result<Self, DecodeError> {
+        if self.packet_len() > packet_len_max {
+            Err(DecodeError::PacketTooLarge)
+        } else {
+            Ok(self)
+        }
+    }
+}
+
+/// What is wrong with a first byte that begins no packet: v5 `[MQTT-2.1.3-1]`, v3.1.1 `[MQTT-2.2.2-2]`.
+#[cold]
+const fn unsound(first: u8) -> DecodeError {
+    match PacketType::from_first_byte(first) {
+        None => DecodeError::PacketTypeReserved,
+        Some(_) => DecodeError::FixedHeaderFlags,
     }
 }
 

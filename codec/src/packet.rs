@@ -37,22 +37,36 @@ impl<'a> Packet<'a> {
     /// # Errors
     ///
     /// If the frame violates a rule of its version that a single packet can violate.
-    #[inline]
+    #[inline(always)]
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
-        // Most packets are a PUBLISH: it goes first, and alone.
-        if frame.packet_type() == PacketType::Publish {
-            Publish::decode(frame, version).map(Self::Publish)
-        } else {
-            Self::decode_other(frame, version)
+        // What a busy connection is made of comes first, each packet in its usual form.
+        if frame.has_minimal_header() {
+            if frame.packet_type() == PacketType::Publish {
+                if let Some(publish) = Publish::decode_usual(frame, version) {
+                    return Ok(Self::Publish(publish));
+                }
+            } else if frame.packet_type() == PacketType::Puback {
+                if let Some(puback) = Puback::decode_usual(frame) {
+                    return Ok(Self::Puback(puback));
+                }
+            } else if frame.body().is_empty() {
+                match frame.packet_type() {
+                    PacketType::Pingreq => return Ok(Self::Pingreq),
+                    PacketType::Pingresp => return Ok(Self::Pingresp),
+                    _ => {}
+                }
+            }
         }
+        Self::decode_any(frame, version)
     }
 
-    /// Decodes what is not a PUBLISH.
+    /// Decodes in whatever form.
     #[inline(never)]
-    fn decode_other(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
+    fn decode_any(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
         let packet_type = frame.packet_type();
-        if version == Version::V5 && packet_type != PacketType::Connect {
-            frame.check_header_minimal()?;
+        // v5 [MQTT-1.5.5-1].
+        if version == Version::V5 && packet_type != PacketType::Connect && !frame.has_minimal_header() {
+            return Err(DecodeError::VariableByteIntegerNotMinimal);
         }
         let reader = Reader::new(frame.body());
         match packet_type {

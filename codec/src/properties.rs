@@ -99,23 +99,19 @@ impl<'a> Properties<'a> {
     }
 
     /// Reads a block behind its length; 3.1.1 has none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decode(
         reader: &mut Reader<'a>,
         version: Version,
         carrier: Carrier,
     ) -> Result<Self, DecodeError> {
-        if version == Version::V311 {
+        if version == Version::V311 || reader.skip_zero() {
             return Ok(Properties::EMPTY);
         }
         let len = reader.varint()?;
         // A length of 28 bits fits into a usize of 32 bits and more.
         let bytes = reader.bytes(len as usize)?;
-        let present = if bytes.is_empty() {
-            Present(0)
-        } else {
-            Present::in_block(bytes, carrier)?
-        };
+        let present = Present::in_block(bytes, carrier)?;
         Ok(Self { bytes, present })
     }
 

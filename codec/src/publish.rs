@@ -1,7 +1,7 @@
 //! PUBLISH, v5 section 3.3, v3.1.1 section 3.3.
 
 use crate::encode::{self, Encode, encodable};
-use crate::wire::{Reader, Sink};
+use crate::wire::{Reader, Sink, split_field};
 use crate::{
     Carrier, DecodeError, EncodeError, Frame, PacketId, PacketType, Properties, QoS, TopicName, Version,
 };
@@ -26,6 +26,7 @@ pub struct Publish<'a> {
 }
 
 const RETAIN: u8 = 0b0001;
+const QOS: u8 = 0b0110;
 const QOS_SHIFT: u32 = 1;
 const DUP: u8 = 0b1000;
 
@@ -44,11 +45,39 @@ impl<'a> Publish<'a> {
         }
     }
 
+    /// Decodes the usual form, without properties and with a topic in ASCII; `None` if it is not that, for whatever
+    /// reason: then [`Publish::decode`] knows.
+    #[inline(always)]
+    pub(crate) fn decode_usual(frame: Frame<'a>, version: Version) -> Option<Self> {
+        let flags = frame.flags();
+        let (topic, mut rest) = split_field(frame.body())?;
+        let (mut qos, mut packet_id) = (QoS::AtMostOnce, None);
+        if flags & QOS != 0 {
+            let (id, behind) = rest.split_first_chunk()?;
+            qos = QoS::from_bits(flags >> QOS_SHIFT).ok()?;
+            packet_id = Some(PacketId::new(u16::from_be_bytes(*id))?);
+            rest = behind;
+        } else if flags & DUP != 0 {
+            return None;
+        }
+        if version == Version::V5 {
+            let [0, payload @ ..] = rest else { return None };
+            rest = payload;
+        }
+        Some(Self {
+            dup: flags & DUP != 0,
+            qos,
+            retain: flags & RETAIN != 0,
+            topic: TopicName::from_usual(topic)?,
+            packet_id,
+            properties: Properties::EMPTY,
+            payload: rest,
+        })
+    }
+
+    /// The caller has looked at the form of the remaining length.
     #[inline]
     pub(crate) fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
-        if version == Version::V5 {
-            frame.check_header_minimal()?;
-        }
         let mut reader = Reader::new(frame.body());
         let flags = frame.flags();
         let qos = QoS::from_bits(flags >> QOS_SHIFT)?;

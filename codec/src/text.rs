@@ -10,7 +10,7 @@ use crate::DecodeError;
 ///
 /// [`DecodeError::StringNotUtf8`] (v5 `[MQTT-1.5.4-1]`, v3.1.1 `[MQTT-1.5.3-1]`) and
 /// [`DecodeError::StringHoldsNul`] (v5 `[MQTT-1.5.4-2]`, v3.1.1 `[MQTT-1.5.3-2]`).
-#[inline]
+#[inline(always)]
 pub(crate) fn check(bytes: &[u8]) -> Result<&str, DecodeError> {
     if is_plain::<false>(bytes) {
         Ok(ascii(bytes))
@@ -24,7 +24,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<&str, DecodeError> {
 /// # Errors
 ///
 /// As [`check`].
-#[inline]
+#[inline(always)]
 pub(crate) fn check_topic(bytes: &[u8]) -> Result<(&str, bool), DecodeError> {
     if is_plain::<true>(bytes) {
         Ok((ascii(bytes), false))
@@ -33,8 +33,17 @@ pub(crate) fn check_topic(bytes: &[u8]) -> Result<(&str, bool), DecodeError> {
     }
 }
 
+/// Takes the bytes of a topic name that is not empty, is in ASCII and holds neither U+0000 nor a wildcard; `None` says
+/// nothing about others.
+#[inline(always)]
+pub(crate) fn plain_topic(bytes: &[u8]) -> Option<&str> {
+    // The compiler sees that only short ones can be empty.
+    (is_plain::<true>(bytes) && !bytes.is_empty()).then(|| ascii(bytes))
+}
+
 /// Checks what is not plain: it is not ASCII, or not allowed.
 #[cold]
+#[inline(never)]
 fn check_other(bytes: &[u8]) -> Result<&str, DecodeError> {
     let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::StringNotUtf8)?;
     if text.contains('\0') {
@@ -55,38 +64,38 @@ fn check_other_topic(bytes: &[u8]) -> Result<(&str, bool), DecodeError> {
 }
 
 /// Whether all bytes are ASCII and none is zero; for topics also whether there is no wildcard.
-#[inline]
+#[inline(always)]
 fn is_plain<const TOPIC: bool>(bytes: &[u8]) -> bool {
-    let Some(last) = bytes.last_chunk() else {
+    let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) else {
         return is_plain_short::<TOPIC>(bytes);
     };
-    let before_last = bytes.split_last().map_or(bytes, |(_, before)| before);
-    for block in before_last.as_chunks().0 {
-        if !is_plain_block::<TOPIC>(*block) {
-            return false;
-        }
-    }
-    // It may overlap the block before; seeing a byte twice changes nothing.
-    is_plain_block::<TOPIC>(*last)
+    // Most topics have sixteen to thirty-two bytes. Where the two blocks overlap, seeing a byte twice changes nothing.
+    no_suspects::<TOPIC>(first, last) && (bytes.len() <= 32 || is_plain_long::<TOPIC>(bytes))
 }
 
-/// Sixteen bytes at once, in a form that the compiler turns into a few vector instructions.
-#[inline]
-fn is_plain_block<const TOPIC: bool>(block: [u8; 16]) -> bool {
-    let suspects = block.map(|byte| {
-        let nul = if byte == 0 { 0x80 } else { 0 };
-        let wildcard = if TOPIC && byte | WILDCARDS_DIFFER == b'+' {
-            0x80
-        } else {
-            0
-        };
-        byte | nul | wildcard
-    });
-    u128::from_ne_bytes(suspects) & u128::from_ne_bytes([0x80; 16]) == 0
+/// All bytes but those of the last block, which the caller has seen.
+#[inline(never)]
+fn is_plain_long<const TOPIC: bool>(bytes: &[u8]) -> bool {
+    let (blocks, _) = bytes.as_chunks();
+    blocks.iter().all(|block| no_suspects::<TOPIC>(block, block))
+}
+
+/// Two blocks at once, in a form that the compiler turns into a few vector instructions.
+#[inline(always)]
+fn no_suspects<const TOPIC: bool>(one: &[u8; 16], other: &[u8; 16]) -> bool {
+    let suspect = |byte: u8| {
+        // As a signed number a byte that is not ASCII is negative.
+        let suspect = byte.cast_signed() <= 0 || (TOPIC && byte | WILDCARDS_DIFFER == b'+');
+        if suspect { 0xFF } else { 0 }
+    };
+    let suspects = one.iter().zip(other);
+    suspects.fold(0_u8, |found, (one, other)| {
+        found | suspect(*one) | suspect(*other)
+    }) == 0
 }
 
 /// Less than sixteen bytes.
-#[inline]
+#[inline(never)]
 fn is_plain_short<const TOPIC: bool>(bytes: &[u8]) -> bool {
     if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         return suspects_in::<TOPIC>(*first) | suspects_in::<TOPIC>(*last) == 0;

@@ -58,6 +58,7 @@ impl QoS {
     /// # Errors
     ///
     /// [`DecodeError::QoSReserved`] if both bits are set, v5 and v3.1.1 `[MQTT-3.3.1-4]`.
+    #[inline(always)]
     pub(crate) const fn from_bits(bits: u8) -> Result<Self, DecodeError> {
         match bits & 0b11 {
             0 => Ok(Self::AtMostOnce),
@@ -168,6 +169,12 @@ impl PacketType {
         })
     }
 
+    /// The type of a packet that begins with this byte; `None` also if the flags are not those of the type.
+    #[inline]
+    pub(crate) const fn from_sound_first_byte(first: u8) -> Option<Self> {
+        SOUND_FIRST_BYTES[first as usize]
+    }
+
     /// The first byte of a packet of this type, with the flags that v5 table 2-2 prescribes.
     /// PUBLISH sets its own flags on top.
     #[must_use]
@@ -205,6 +212,22 @@ impl PacketType {
         }
     }
 }
+
+/// What each first byte begins: one look-up for type and flags. The flags of PUBLISH have a meaning, so all are sound.
+static SOUND_FIRST_BYTES: [Option<PacketType>; 256] = {
+    let mut table = [None; 256];
+    let mut first = 0;
+    while first < 256 {
+        if let Some(packet_type) = PacketType::from_first_byte(first as u8) {
+            let sound = packet_type.first_byte() == first as u8;
+            if sound || matches!(packet_type, PacketType::Publish) {
+                table[first] = Some(packet_type);
+            }
+        }
+        first += 1;
+    }
+    table
+};
 
 impl fmt::Display for PacketType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -28,44 +28,67 @@ impl<'a> Reader<'a> {
         rest
     }
 
-    #[inline]
+    /// Passes over a byte of zero, if that is what comes next.
+    #[inline(always)]
+    pub(crate) const fn skip_zero(&mut self) -> bool {
+        match *self.rest {
+            [0, ref rest @ ..] => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[inline(always)]
     pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (head, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(head)
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (head, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(*head)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
         self.array().map(|[byte]| byte)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_be_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_be_bytes)
     }
 
     /// A packet identifier, v5 `[MQTT-2.2.1-3]`, v3.1.1 `[MQTT-2.3.1-1]`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn packet_id(&mut self) -> Result<PacketId, DecodeError> {
         PacketId::new(self.u16()?).ok_or(DecodeError::PacketIdZero)
     }
 
     /// A variable byte integer in its shortest form, v5 `[MQTT-1.5.5-1]`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn varint(&mut self) -> Result<u32, DecodeError> {
+        match *self.rest {
+            [value @ ..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(u32::from(value))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_varint(&mut self) -> Result<u32, DecodeError> {
         let mut value = 0;
         for index in 0..4 {
             let byte = self.u8()?;
@@ -82,26 +105,26 @@ impl<'a> Reader<'a> {
     }
 
     /// Binary data behind its two-byte length.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn binary(&mut self) -> Result<&'a [u8], DecodeError> {
         let len = self.u16()?;
         self.bytes(usize::from(len))
     }
 
     /// A string behind its two-byte length.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn string(&mut self) -> Result<&'a str, DecodeError> {
         text::check(self.binary()?)
     }
 
     /// A topic name or filter, and whether it holds a wildcard.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn topic(&mut self) -> Result<(&'a str, bool), DecodeError> {
         text::check_topic(self.binary()?)
     }
 
     /// Everything must have been read.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn finish(self) -> Result<(), DecodeError> {
         if self.rest.is_empty() {
             Ok(())
@@ -109,6 +132,13 @@ impl<'a> Reader<'a> {
             Err(DecodeError::TrailingBytes)
         }
     }
+}
+
+/// A field behind its two-byte length, and what is behind it; `None` if it reaches past the end.
+#[inline(always)]
+pub(crate) fn split_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))
 }
 
 /// Where an encoder puts bytes. The same encoder runs against [`Counter`] for the length.

@@ -68,3 +68,18 @@ fn pass<I>(mut prepare: impl FnMut() -> I + 'static, mut work: impl FnMut(&mut I
 fn is_stream(case: &Case, written: &[u8]) -> bool {
     case.stream == written
 }
+
+/// The first byte of a packet, its body, and what is behind it: for codecs that do not find that by themselves.
+#[inline(always)]
+fn split_packet(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (first, after) = bytes.split_first()?;
+    let mut remaining_len = 0;
+    for (index, byte) in after.iter().take(4).enumerate() {
+        remaining_len |= usize::from(byte & 0x7F) << (7 * index);
+        if byte & 0x80 == 0 {
+            let (body, behind) = after.get(index + 1..)?.split_at_checked(remaining_len)?;
+            return Some((*first, body, behind));
+        }
+    }
+    None
+}

@@ -1,8 +1,8 @@
 //! The topic that a message is published to.
 
 use super::{TopicError, check, topic_type};
-use crate::DecodeError;
 use crate::wire::Reader;
+use crate::{DecodeError, text};
 
 /// A checked topic name: 1 to 65,535 bytes of UTF-8 without U+0000, `+` and `#`.
 ///
@@ -43,8 +43,14 @@ impl<'a> TopicName<'a> {
         self.0.split('/')
     }
 
+    /// Takes a name of sixteen to thirty-two ASCII characters; `None` says nothing about others.
+    #[inline(always)]
+    pub(crate) fn from_usual(bytes: &'a [u8]) -> Option<Self> {
+        text::plain_topic(bytes).map(Self)
+    }
+
     /// Reads the name of a PUBLISH, which may be empty: the caller then asks for a Topic Alias.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decode_or_aliased(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         match reader.topic()? {
             (topic, false) => Ok(Self(topic)),

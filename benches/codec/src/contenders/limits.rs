@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use super::{Contender, Kind, Pass, pass};
+use super::{Contender, Kind, Pass, pass, split_packet};
 use crate::Case;
 
 pub(super) const MEMCPY: Contender = Contender {
@@ -41,20 +41,9 @@ fn split(case: &Case) -> Option<Pass> {
         || (),
         move |()| {
             let mut rest = black_box(stream);
-            while let [first, after @ ..] = rest {
-                let mut remaining_len = 0;
-                let mut header_len = 1;
-                for (index, byte) in after.iter().take(4).enumerate() {
-                    remaining_len |= usize::from(byte & 0x7F) << (7 * index);
-                    header_len += 1;
-                    if byte & 0x80 == 0 {
-                        break;
-                    }
-                }
-                let Some((packet, behind)) = rest.split_at_checked(header_len + remaining_len) else {
-                    panic!("the stream holds whole packets")
-                };
-                black_box((first, packet));
+            while !rest.is_empty() {
+                let (first, body, behind) = split_packet(rest).expect("the stream holds whole packets");
+                black_box((first, body));
                 rest = behind;
             }
         },

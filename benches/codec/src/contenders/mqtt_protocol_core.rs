@@ -6,7 +6,7 @@ use fleetwire_codec::Version;
 use mqtt_protocol_core::mqtt::Arc;
 use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, v3_1_1, v5_0};
 
-use super::{Contender, Kind, Pass, is_stream, pass};
+use super::{Contender, Kind, Pass, is_stream, pass, split_packet};
 use crate::Case;
 
 pub(super) const CONTENDER: Contender = Contender {
@@ -38,17 +38,7 @@ fn decode(case: &Case) -> Option<Pass> {
 /// The first packet, and what is behind it.
 #[inline]
 fn parse(version: Version, bytes: &[u8]) -> Option<(Packet, &[u8])> {
-    let (first, after) = bytes.split_first()?;
-    let mut remaining_len = 0;
-    let mut header_len = 0;
-    for (index, byte) in after.iter().take(4).enumerate() {
-        remaining_len |= usize::from(byte & 0x7F) << (7 * index);
-        header_len = index + 1;
-        if byte & 0x80 == 0 {
-            break;
-        }
-    }
-    let (body, behind) = after.get(header_len..)?.split_at_checked(remaining_len)?;
+    let (first, body, behind) = split_packet(bytes)?;
     let packet = match (version, first >> 4) {
         (Version::V311, 1) => v3_1_1::Connect::parse(body).ok()?.0.into(),
         (Version::V311, 3) => v3_1_1::Publish::parse(first & 0xF, Arc::from(body))

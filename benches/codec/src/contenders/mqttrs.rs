@@ -5,14 +5,14 @@ use std::hint::black_box;
 use fleetwire_codec::Version;
 use mqttrs::{decode_slice, encode_slice};
 
-use super::{Contender, Kind, Pass, is_stream, pass};
+use super::{Contender, Kind, Pass, is_stream, pass, split_packet};
 use crate::Case;
 
 pub(super) const CONTENDER: Contender = Contender {
     name: "mqttrs 0.4",
     kind: Kind::Peer,
-    note: "3.1.1 only; borrows; does not say how long the packet was, so it is told; does not check wildcards, U+0000 \
-           nor trailing bytes",
+    note: "3.1.1 only; borrows; does not say where the next packet begins, so a header split written here finds it; does \
+           not check wildcards, U+0000 nor trailing bytes",
     decode,
     encode,
 };
@@ -21,7 +21,7 @@ fn decode(case: &Case) -> Option<Pass> {
     if case.version != Version::V311 {
         return None;
     }
-    let (stream, len) = (case.stream, case.packet.len());
+    let stream = case.stream;
     Some(pass(
         || (),
         move |()| {
@@ -29,7 +29,8 @@ fn decode(case: &Case) -> Option<Pass> {
             while !rest.is_empty() {
                 let packet = decode_slice(rest);
                 assert!(matches!(black_box(&packet), Ok(Some(_))));
-                rest = &rest[len..];
+                let (_, _, behind) = split_packet(rest).expect("it was decoded");
+                rest = behind;
             }
         },
     ))

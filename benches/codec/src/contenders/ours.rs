@@ -19,11 +19,12 @@ pub(super) const CONTENDER: Contender = Contender {
 /// The default limit of an engine.
 const PACKET_LEN_MAX: usize = 256 * 1024;
 
+#[inline(always)]
 fn first_frame(bytes: &[u8]) -> Frame<'_> {
-    match frame::split(bytes, PACKET_LEN_MAX) {
-        Ok(Split::Complete(frame)) => frame,
-        other => panic!("no whole packet: {other:?}"),
-    }
+    let Ok(Split::Complete(frame)) = frame::split(bytes, PACKET_LEN_MAX) else {
+        panic!("the stream holds whole packets")
+    };
+    frame
 }
 
 fn decode(case: &Case) -> Option<Pass> {
