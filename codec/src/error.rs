@@ -62,8 +62,10 @@ pub enum DecodeError {
     NoUnsubscriptions,
     /// A SUBACK, or an UNSUBACK of 5.0, without a reason code.
     NoReasonCodes,
-    /// Reserved bits of the subscription options are set, or the QoS is 3.
+    /// Reserved bits of the subscription options are set.
     SubscriptionOptionsReserved,
+    /// A subscription asks for QoS 3.
+    SubscriptionQoSReserved,
     /// Retain Handling is 3.
     RetainHandlingReserved,
     /// No Local is set on a shared subscription.
@@ -279,6 +281,12 @@ impl DecodeError {
                 "v5 [MQTT-3.8.3-5]",
                 "v3.1.1 [MQTT-3-8.3-4]",
                 Malformed,
+            ),
+            Self::SubscriptionQoSReserved => rule(
+                "QoS of a subscription is 3",
+                "v5 section 3.8.3.1",
+                "v3.1.1 [MQTT-3-8.3-4]",
+                ProtocolError,
             ),
             Self::RetainHandlingReserved => {
                 only_v5("Retain Handling is 3", "v5 section 3.8.3.1", ProtocolError)
