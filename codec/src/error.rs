@@ -48,6 +48,8 @@ pub enum DecodeError {
     WillFlags,
     /// The will asks for QoS 3.
     WillQoSReserved,
+    /// The client identifier is empty, and Clean Session is not set (3.1.1).
+    ClientIdMissing,
     /// A password is given without a user name (3.1.1).
     PasswordWithoutUsername,
     /// A reserved bit of the connect acknowledge flags is set.
@@ -118,8 +120,8 @@ impl DecodeError {
 
     const fn rule(self) -> Rule {
         use ReasonCode::{
-            MalformedPacket as Malformed, PacketTooLarge, ProtocolError, TopicAliasInvalid,
-            UnsupportedProtocolVersion,
+            ClientIdentifierNotValid, MalformedPacket as Malformed, PacketTooLarge, ProtocolError,
+            TopicAliasInvalid, UnsupportedProtocolVersion,
         };
         match self {
             Self::RemainingLengthTooLong => rule(
@@ -233,6 +235,13 @@ impl DecodeError {
                 "v5 [MQTT-3.1.2-12]",
                 "v3.1.1 [MQTT-3.1.2-14]",
                 Malformed,
+            ),
+            // The one fault of a CONNECT that 3.1.1 has answered, with return code 2: [MQTT-3.1.3-8].
+            Self::ClientIdMissing => rule(
+                "empty client identifier without Clean Session",
+                "v3.1.1 [MQTT-3.1.3-7]",
+                "v3.1.1 [MQTT-3.1.3-7]",
+                ClientIdentifierNotValid,
             ),
             Self::PasswordWithoutUsername => rule(
                 "password without a user name",
