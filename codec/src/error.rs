@@ -226,7 +226,7 @@ impl DecodeError {
             ),
             Self::WillFlags => rule(
                 "Will QoS or Will Retain without a will",
-                "v5 [MQTT-3.1.2-11]",
+                "v5 [MQTT-3.1.2-11], [MQTT-3.1.2-13]",
                 "v3.1.1 [MQTT-3.1.2-11]",
                 Malformed,
             ),
