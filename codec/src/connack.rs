@@ -81,6 +81,10 @@ impl<'a> Connack<'a> {
         if version == Version::V5 {
             // v5 [MQTT-3.2.2-8].
             ReasonCode::decode(self.code, PacketType::Connack)?;
+            // v5 [MQTT-4.12.0-5]: a refusal may say why in data alone.
+            if self.is_accepted() && self.properties.lack_authentication_method() {
+                return Err(DecodeError::AuthenticationMethodMissing);
+            }
         }
         // v5 [MQTT-3.2.2-6], v3.1.1 [MQTT-3.2.2-4].
         if self.session_present && !self.is_accepted() {
@@ -170,6 +174,26 @@ mod tests {
             );
         }
         assert_eq!(refusal(0x20, &[0], Version::V311), DecodeError::Truncated);
+    }
+
+    // v5 [MQTT-4.12.0-5]: what accepts names the method, what refuses need not.
+    #[test]
+    fn authentication_data_without_a_method() {
+        let data = [4, 0x16, 0, 1, b'd'];
+        assert_eq!(
+            refusal(0x20, &[&[0, 0], &data[..]].concat(), Version::V5),
+            DecodeError::AuthenticationMethodMissing
+        );
+        let bytes = frame(0x20, &[&[0, 0x87], &data[..]].concat());
+        let Ok(Packet::Connack(connack)) = decode(&bytes, Version::V5) else {
+            panic!()
+        };
+        assert_eq!(connack.properties.authentication_data(), Some(&b"d"[..]));
+        assert_eq!(connack.encoded_len(Version::V5), Ok(bytes.len()));
+        assert_eq!(
+            Connack { code: 0, ..connack }.encoded_len(Version::V5),
+            Err(EncodeError::Refused(DecodeError::AuthenticationMethodMissing))
+        );
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub struct Connect<'a> {
     pub clean_start: bool,
     /// The keep alive interval in seconds; 0 switches it off.
     pub keep_alive_secs: u16,
-    /// The client identifier. It may be empty; whether the server gives one then is the session's matter.
+    /// The client identifier. It may be empty, in 3.1.1 with Clean Session only; whether the server gives one then is
+    /// the session's matter.
     pub client_id: &'a str,
     /// The message that the server publishes if the connection is lost.
     pub will: Option<Will<'a>>,
@@ -75,6 +76,8 @@ impl<'a> Connect<'a> {
         let keep_alive_secs = reader.u16()?;
         let properties = Properties::decode(&mut reader, version, Carrier::Connect)?;
         let client_id = reader.string()?;
+        let clean_start = flags & CLEAN_START != 0;
+        check_client_id(client_id, clean_start, version)?;
         let will = if flags & WILL == 0 {
             None
         } else {
@@ -91,7 +94,6 @@ impl<'a> Connect<'a> {
             Some(reader.binary()?)
         };
         reader.finish()?;
-        let clean_start = flags & CLEAN_START != 0;
         Ok(Self {
             version,
             clean_start,
@@ -151,6 +153,14 @@ const fn check_flags(flags: u8, version: Version) -> Result<(), DecodeError> {
     }
 }
 
+/// v3.1.1 `[MQTT-3.1.3-7]`.
+const fn check_client_id(client_id: &str, clean_start: bool, version: Version) -> Result<(), DecodeError> {
+    match version {
+        Version::V311 if client_id.is_empty() && !clean_start => Err(DecodeError::ClientIdMissing),
+        _ => Ok(()),
+    }
+}
+
 impl<'a> Will<'a> {
     fn decode(reader: &mut Reader<'a>, flags: u8, version: Version) -> Result<Self, DecodeError> {
         Ok(Self {
@@ -181,6 +191,7 @@ impl Encode for Connect<'_> {
     fn encode_body(&self, _: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
         let flags = self.flags();
         check_flags(flags, self.version)?;
+        check_client_id(self.client_id, self.clean_start, self.version)?;
         sink.put_binary(PROTOCOL_NAME)?;
         sink.put_u8(self.version.level());
         sink.put_u8(flags);

@@ -58,11 +58,19 @@ pub struct Auth<'a> {
 }
 
 impl<'a> Auth<'a> {
-    pub(crate) fn decode(reader: Reader<'a>, version: Version) -> Result<Self, DecodeError> {
+    /// Unlike in the other packets, reason code and properties are left out together or not at all, v5 section
+    /// 3.15.2.1.
+    pub(crate) fn decode(mut reader: Reader<'a>, version: Version) -> Result<Self, DecodeError> {
         if version == Version::V311 {
             return Err(DecodeError::PacketTypeReserved);
         }
-        let (reason, properties) = decode_outcome(reader, version, PacketType::Auth, Carrier::Auth)?;
+        let mut reason = ReasonCode::Success;
+        let mut properties = Properties::EMPTY;
+        if !reader.is_empty() {
+            reason = ReasonCode::decode(reader.u8()?, PacketType::Auth)?;
+            properties = Properties::decode(&mut reader, version, Carrier::Auth)?;
+        }
+        reader.finish()?;
         let auth = Self { reason, properties };
         auth.check()?;
         Ok(auth)
@@ -142,10 +150,10 @@ mod tests {
     // v5 section 3.15.2.2.2
     #[test]
     fn auth_needs_a_method() {
-        assert_eq!(
-            refusal(0xF0, &[0x18], Version::V5),
-            DecodeError::AuthenticationMethodMissing
-        );
+        // A length of the properties must follow the reason code, v5 section 3.15.2.1.
+        for reason in [0x00, 0x18, 0x19] {
+            assert_eq!(refusal(0xF0, &[reason], Version::V5), DecodeError::Truncated);
+        }
         assert_eq!(
             refusal(0xF0, &[0x18, 0], Version::V5),
             DecodeError::AuthenticationMethodMissing

@@ -48,6 +48,8 @@ pub enum DecodeError {
     WillFlags,
     /// The will asks for QoS 3.
     WillQoSReserved,
+    /// The client identifier is empty, and Clean Session is not set (3.1.1).
+    ClientIdMissing,
     /// A password is given without a user name (3.1.1).
     PasswordWithoutUsername,
     /// A reserved bit of the connect acknowledge flags is set.
@@ -62,8 +64,10 @@ pub enum DecodeError {
     NoUnsubscriptions,
     /// A SUBACK, or an UNSUBACK of 5.0, without a reason code.
     NoReasonCodes,
-    /// Reserved bits of the subscription options are set, or the QoS is 3.
+    /// Reserved bits of the subscription options are set.
     SubscriptionOptionsReserved,
+    /// A subscription asks for QoS 3.
+    SubscriptionQoSReserved,
     /// Retain Handling is 3.
     RetainHandlingReserved,
     /// No Local is set on a shared subscription.
@@ -116,8 +120,8 @@ impl DecodeError {
 
     const fn rule(self) -> Rule {
         use ReasonCode::{
-            MalformedPacket as Malformed, PacketTooLarge, ProtocolError, TopicAliasInvalid,
-            UnsupportedProtocolVersion,
+            ClientIdentifierNotValid, MalformedPacket as Malformed, PacketTooLarge, ProtocolError,
+            TopicAliasInvalid, UnsupportedProtocolVersion,
         };
         match self {
             Self::RemainingLengthTooLong => rule(
@@ -222,7 +226,7 @@ impl DecodeError {
             ),
             Self::WillFlags => rule(
                 "Will QoS or Will Retain without a will",
-                "v5 [MQTT-3.1.2-11]",
+                "v5 [MQTT-3.1.2-11], [MQTT-3.1.2-13]",
                 "v3.1.1 [MQTT-3.1.2-11]",
                 Malformed,
             ),
@@ -231,6 +235,13 @@ impl DecodeError {
                 "v5 [MQTT-3.1.2-12]",
                 "v3.1.1 [MQTT-3.1.2-14]",
                 Malformed,
+            ),
+            // The one fault of a CONNECT that 3.1.1 has answered, with return code 2: [MQTT-3.1.3-8].
+            Self::ClientIdMissing => rule(
+                "empty client identifier without Clean Session",
+                "v3.1.1 [MQTT-3.1.3-7]",
+                "v3.1.1 [MQTT-3.1.3-7]",
+                ClientIdentifierNotValid,
             ),
             Self::PasswordWithoutUsername => rule(
                 "password without a user name",
@@ -279,6 +290,12 @@ impl DecodeError {
                 "v5 [MQTT-3.8.3-5]",
                 "v3.1.1 [MQTT-3-8.3-4]",
                 Malformed,
+            ),
+            Self::SubscriptionQoSReserved => rule(
+                "QoS of a subscription is 3",
+                "v5 section 3.8.3.1",
+                "v3.1.1 [MQTT-3-8.3-4]",
+                ProtocolError,
             ),
             Self::RetainHandlingReserved => {
                 only_v5("Retain Handling is 3", "v5 section 3.8.3.1", ProtocolError)

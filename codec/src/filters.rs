@@ -66,10 +66,13 @@ impl SubscriptionOptions {
             Version::V311 => !QOS,
             Version::V5 => RESERVED,
         };
-        // v5 [MQTT-3.8.3-5] and section 3.8.3.1, v3.1.1 [MQTT-3-8.3-4].
-        let qos = match QoS::from_bits(bits) {
-            Ok(qos) if bits & reserved == 0 => qos,
-            _ => return Err(DecodeError::SubscriptionOptionsReserved),
+        // v5 [MQTT-3.8.3-5], v3.1.1 [MQTT-3-8.3-4].
+        if bits & reserved != 0 {
+            return Err(DecodeError::SubscriptionOptionsReserved);
+        }
+        // In 5.0 a Protocol Error, unlike the reserved bits: v5 section 3.8.3.1.
+        let Ok(qos) = QoS::from_bits(bits) else {
+            return Err(DecodeError::SubscriptionQoSReserved);
         };
         let retain_handling = match bits >> RETAIN_HANDLING_SHIFT & 0b11 {
             0 => RetainHandling::SendAtSubscribe,

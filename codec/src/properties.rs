@@ -90,6 +90,11 @@ impl<'a> Properties<'a> {
         self.present.has(TOPIC_ALIAS)
     }
 
+    /// Whether there is Authentication Data without an Authentication Method.
+    pub(crate) const fn lack_authentication_method(&self) -> bool {
+        self.present.lacks_authentication_method()
+    }
+
     /// All properties if the one with this identifier is among them, else none: most are absent mostly.
     const fn of(&self, id: u8) -> PropertyIter<'a> {
         let bytes: &[u8] = if self.present.has(id) { self.bytes } else { &[] };
@@ -334,11 +339,16 @@ impl Present {
     /// Checks what only the whole block shows.
     #[inline]
     const fn check(self, carrier: Carrier) -> Result<(), DecodeError> {
-        // v5 sections 3.1.2.11.10, 3.2.2.3.18 and 3.15.2.2.3.
-        if self.has(AUTHENTICATION_DATA) && !self.has(AUTHENTICATION_METHOD) {
+        // v5 section 3.1.2.11.10; v5 section 3.15.2.2.2 needs the method in AUTH anyway. Of CONNACK only one that
+        // accepts must have it, v5 [MQTT-4.12.0-5], which the block does not show.
+        if self.lacks_authentication_method() && !matches!(carrier, Carrier::Connack) {
             return Err(DecodeError::AuthenticationMethodMissing);
         }
         self.check_places(carrier)
+    }
+
+    const fn lacks_authentication_method(self) -> bool {
+        self.has(AUTHENTICATION_DATA) && !self.has(AUTHENTICATION_METHOD)
     }
 
     /// The carrier must be allowed to carry each.

@@ -190,6 +190,32 @@ macro_rules! topic_type {
             }
         }
 
+        impl TryFrom<String> for $owned {
+            type Error = TopicError;
+
+            fn try_from(topic: String) -> Result<Self, TopicError> {
+                Self::new(topic)
+            }
+        }
+
+        impl AsRef<str> for $owned {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl PartialEq<str> for $owned {
+            fn eq(&self, other: &str) -> bool {
+                *self.0 == *other
+            }
+        }
+
+        impl PartialEq<&str> for $owned {
+            fn eq(&self, other: &&str) -> bool {
+                *self.0 == **other
+            }
+        }
+
         impl std::ops::Deref for $owned {
             type Target = str;
 

@@ -126,6 +126,30 @@ fn connect_flags() {
     );
 }
 
+// v3.1.1 [MQTT-3.1.3-7]; 5.0 allows it.
+#[test]
+fn no_client_id_without_a_clean_session() {
+    let refused = refusal(0x10, &body(4, 0, b"\0\0"), Version::V311);
+    assert_eq!(refused, DecodeError::ClientIdMissing);
+    // Return code 2, v3.1.1 [MQTT-3.1.3-8].
+    assert_eq!(refused.reason_code().connack_code(Version::V311), 2);
+    for (level, flags) in [(4, 0b0000_0010), (5, 0), (5, 0b0000_0010)] {
+        let bytes = frame(0x10, &body(level, flags, b"\0\0"));
+        let connect = connect(&bytes);
+        assert_eq!((connect.client_id, connect.clean_start), ("", flags != 0));
+        assert_eq!(connect.encoded_len(connect.version), Ok(bytes.len()));
+    }
+    let bytes = frame(0x10, &body(4, 0b0000_0010, b"\0\0"));
+    let kept = Connect {
+        clean_start: false,
+        ..connect(&bytes)
+    };
+    assert_eq!(
+        kept.encoded_len(Version::V311),
+        Err(EncodeError::Refused(DecodeError::ClientIdMissing))
+    );
+}
+
 #[test]
 fn payload_fields() {
     let refused = |flags, payload: &[u8]| refusal(0x10, &body(4, flags, payload), Version::V311);

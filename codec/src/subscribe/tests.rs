@@ -69,18 +69,26 @@ fn refused_subscriptions() {
     assert_eq!(v5(b""), DecodeError::NoSubscriptions);
     assert_eq!(v311(b""), DecodeError::NoSubscriptions);
     // v5 [MQTT-3.8.3-5], v3.1.1 [MQTT-3-8.3-4]
-    for options in [0x03, 0x40, 0x80, 0xC0] {
+    for options in [0x40, 0x80, 0xC0, 0xC3] {
         assert_eq!(
             v5(&[0, 1, b'a', options]),
             DecodeError::SubscriptionOptionsReserved
         );
     }
-    for options in [0x03, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80] {
+    for options in [0x04, 0x08, 0x10, 0x20, 0x40, 0x80] {
         assert_eq!(
             v311(&[0, 1, b'a', options]),
             DecodeError::SubscriptionOptionsReserved
         );
     }
+    // v5 section 3.8.3.1: 0x82, where the reserved bits are 0x81.
+    let qos_3 = DecodeError::SubscriptionQoSReserved;
+    assert_eq!((v5(b"\0\x01a\x03"), v311(b"\0\x01a\x03")), (qos_3, qos_3));
+    assert_eq!(qos_3.reason_code(), ReasonCode::ProtocolError);
+    assert_eq!(
+        DecodeError::SubscriptionOptionsReserved.reason_code(),
+        ReasonCode::MalformedPacket
+    );
     assert_eq!(v5(b"\0\x01a\x30"), DecodeError::RetainHandlingReserved);
     // v5 [MQTT-3.8.3-4]
     assert_eq!(v5(b"\0\x0A$share/a/b\x04"), DecodeError::NoLocalOnShared);

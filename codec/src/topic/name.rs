@@ -7,6 +7,22 @@ use crate::{DecodeError, text};
 /// A checked topic name: 1 to 65,535 bytes of UTF-8 without U+0000, `+` and `#`.
 ///
 /// In a 5.0 PUBLISH that carries a Topic Alias it may be [`TopicName::ALIASED`], which is empty.
+///
+/// Names are compared byte by byte, as `[MQTT-4.7.3-4]` of both versions demands: `A` is not `a`, `/a` is not `a`, and an
+/// `é` of one character is not one of two.
+///
+/// ```
+/// use fleetwire_codec::{TopicError, TopicName};
+///
+/// # fn main() -> Result<(), TopicError> {
+/// let topic = TopicName::new("plant/7/temperature")?;
+/// assert_eq!(topic.levels().collect::<Vec<_>>(), ["plant", "7", "temperature"]);
+/// assert_eq!(topic.levels().next_back(), Some("temperature"));
+/// assert_eq!(TopicName::new("/a/")?.levels().collect::<Vec<_>>(), ["", "a", ""]);
+/// assert_eq!(TopicName::new("plant/+"), Err(TopicError::WildcardInName));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicName<'a>(pub(super) &'a str);
 
@@ -39,7 +55,7 @@ impl<'a> TopicName<'a> {
     }
 
     /// The levels, which `/` separates; there is at least one, and each may be empty.
-    pub fn levels(self) -> impl Iterator<Item = &'a str> + Clone {
+    pub fn levels(self) -> impl DoubleEndedIterator<Item = &'a str> + Clone {
         self.0.split('/')
     }
 
@@ -107,5 +123,7 @@ mod tests {
         assert_eq!(borrowed, "a/b");
         assert_eq!(TopicNameBuf::from(borrowed), owned);
         assert_eq!(borrowed.levels().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(owned == "a/b" && owned == *"a/b" && owned.as_ref() == "a/b");
+        assert_eq!(TopicNameBuf::try_from("a/b".to_owned()), Ok(owned));
     }
 }

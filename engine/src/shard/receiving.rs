@@ -286,8 +286,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
     }
 
-    /// A frame that is not one. A server says so to a client whose protocol version it does not know
-    /// (v5 [MQTT-3.1.2-2]).
+    /// A frame that is not one. A server says so to a client whose protocol version it does not know (v5 and v3.1.1
+    /// [MQTT-3.1.2-2]), and in 3.1.1 to one that wants a session kept without saying whose (v3.1.1 [MQTT-3.1.3-8]).
     fn malformed(&mut self, key: Key, error: DecodeError, start: &[u8]) -> Cause {
         let violation =
             || Cause::new(Slug::PROTOCOL_VIOLATION, error.to_string()).with_reason(error.reason_code());
@@ -298,11 +298,13 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             State::AwaitConnack if start.first() != Some(&CONNACK) => {
                 Cause::new(Slug::NOT_MQTT, not_mqtt(error, start))
             }
-            State::AwaitConnect if matches!(error, DecodeError::ProtocolLevel(_)) => {
-                let connack = Packet::Connack(Connack::refused(
-                    ReasonCode::UnsupportedProtocolVersion,
-                    Version::V311,
-                ));
+            State::AwaitConnect
+                if matches!(
+                    error,
+                    DecodeError::ProtocolLevel(_) | DecodeError::ClientIdMissing
+                ) =>
+            {
+                let connack = Packet::Connack(Connack::refused(error.reason_code(), Version::V311));
                 // If it cannot be sent the close alone has to say it.
                 let _ = link
                     .connection

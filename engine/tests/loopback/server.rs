@@ -20,6 +20,11 @@ fn a_server_answers_malformed_input_and_closes() {
         say_to_server(address, b"\x10\x0d\x00\x04MQTT\x09\x02\x00\x3c\x00\x01a"),
         b"\x20\x02\x00\x01"
     );
+    // No client id and no Clean Session: CONNACK 2, v3.1.1 [MQTT-3.1.3-8].
+    assert_eq!(
+        say_to_server(address, b"\x10\x0c\x00\x04MQTT\x04\x00\x00\x3c\x00\x00"),
+        b"\x20\x02\x00\x02"
+    );
     // A good CONNECT of 5.0, then a reserved packet type: CONNACK, then DISCONNECT 0x81.
     let answer = say_to_server(
         address,
