@@ -2,9 +2,7 @@
 
 use crate::encode::{Encode, encodable};
 use crate::wire::{Reader, Sink};
-use crate::{
-    Carrier, DecodeError, EncodeError, Frame, PacketId, PacketType, Properties, ReasonCode, Version,
-};
+use crate::{Carrier, DecodeError, EncodeError, PacketId, PacketType, Properties, ReasonCode, Version};
 
 /// The four packets have one form and differ in what their reason code may say.
 macro_rules! acks {
@@ -34,14 +32,6 @@ macro_rules! acks {
                     Self { packet_id, reason, properties: Properties::EMPTY }
                 }
 
-                /// Decodes the usual form, without reason code and properties; `None` if it is not that, for whatever
-                /// reason.
-                #[inline(always)]
-                pub(crate) fn decode_usual(frame: Frame<'a>) -> Option<Self> {
-                    let [high, low] = *frame.body() else { return None };
-                    PacketId::new(u16::from_be_bytes([high, low])).map(Self::new)
-                }
-
                 pub(crate) fn decode(mut reader: Reader<'a>, version: Version) -> Result<Self, DecodeError> {
                     let packet_id = reader.packet_id()?;
                     let (reason, properties) =
@@ -56,14 +46,23 @@ macro_rules! acks {
                     PacketType::$ack.first_byte()
                 }
 
-                #[inline]
-                fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
-                    sink.put_u16(self.packet_id.value());
-                    self.reason.check(PacketType::$ack)?;
-                    if version == Version::V311 && self.reason.is_error() {
-                        return Err(EncodeError::NotInVersion(version));
+                #[inline(always)]
+                fn check_encodable(&self, version: Version) -> Result<(), EncodeError> {
+                    // Every acknowledgement may say this, and most do.
+                    if self.reason != ReasonCode::Success {
+                        self.reason.check(PacketType::$ack)?;
+                        if version == Version::V311 && self.reason.is_error() {
+                            return Err(EncodeError::NotInVersion(version));
+                        }
                     }
-                    encode_outcome(self.reason, self.properties, version, Carrier::$ack, sink)
+                    self.properties.check(version, Carrier::$ack)?;
+                    Ok(())
+                }
+
+                #[inline(always)]
+                fn encode_body(&self, version: Version, sink: &mut impl Sink) {
+                    sink.put_u16(self.packet_id.value());
+                    encode_outcome(self.reason, self.properties, version, sink);
                 }
             }
 
@@ -101,21 +100,19 @@ pub(crate) fn decode_outcome<'a>(
 
 /// Writes them in the shortest form: the properties are left out if there are none, and then the reason code too if
 /// it is 0x00, v5 sections 3.4.2.1 and 3.14.2.1.
-#[inline]
+#[inline(always)]
 pub(crate) fn encode_outcome(
     reason: ReasonCode,
     properties: Properties<'_>,
     version: Version,
-    carrier: Carrier,
     sink: &mut impl Sink,
-) -> Result<(), EncodeError> {
+) {
     if version == Version::V5 && !(reason == ReasonCode::Success && properties.is_empty()) {
         sink.put_u8(reason.value());
         if !properties.is_empty() {
-            properties.encode(version, carrier, sink)?;
+            properties.encode(version, sink);
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

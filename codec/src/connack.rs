@@ -99,12 +99,16 @@ impl Encode for Connack<'_> {
         PacketType::Connack.first_byte()
     }
 
-    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
+    fn check_encodable(&self, version: Version) -> Result<(), EncodeError> {
         self.check(version)?;
+        self.properties.check(version, Carrier::Connack)?;
+        Ok(())
+    }
+
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) {
         sink.put_u8(if self.session_present { SESSION_PRESENT } else { 0 });
         sink.put_u8(self.code);
-        self.properties.encode(version, Carrier::Connack, sink)?;
-        Ok(())
+        self.properties.encode(version, sink);
     }
 }
 

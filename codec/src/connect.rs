@@ -1,7 +1,7 @@
 //! CONNECT, v5 section 3.1, v3.1.1 section 3.1.
 
 use crate::encode::{Encode, encodable};
-use crate::wire::{Reader, Sink};
+use crate::wire::{Reader, Sink, check_field_len, check_string};
 use crate::{Carrier, DecodeError, EncodeError, Frame, PacketType, Properties, QoS, TopicName, Version};
 
 /// The client's first packet. It says itself which version it is in.
@@ -65,15 +65,34 @@ impl<'a> Connect<'a> {
     }
 
     pub(crate) fn decode(frame: Frame<'a>) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(frame.body());
-        let version = decode_version(&mut reader)?;
+        // The fields in front have always the same length, so one comparison finds nearly all that can be wrong.
+        let [
+            0,
+            4,
+            b'M',
+            b'Q',
+            b'T',
+            b'T',
+            level @ 4..=5,
+            flags,
+            high,
+            low,
+            rest @ ..,
+        ] = frame.body()
+        else {
+            let mut reader = Reader::new(frame.body());
+            return Err(decode_version(&mut reader)
+                .err()
+                .unwrap_or(DecodeError::Truncated));
+        };
+        let version = if *level == 4 { Version::V311 } else { Version::V5 };
+        let (flags, keep_alive_secs) = (*flags, u16::from_be_bytes([*high, *low]));
+        let mut reader = Reader::new(rest);
         // v5 [MQTT-1.5.5-1].
         if version == Version::V5 && !frame.has_minimal_header() {
             return Err(DecodeError::VariableByteIntegerNotMinimal);
         }
-        let flags = reader.u8()?;
         check_flags(flags, version)?;
-        let keep_alive_secs = reader.u16()?;
         let properties = Properties::decode(&mut reader, version, Carrier::Connect)?;
         let client_id = reader.string()?;
         let clean_start = flags & CLEAN_START != 0;
@@ -123,6 +142,7 @@ impl<'a> Connect<'a> {
     }
 }
 
+#[cold]
 fn decode_version(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
     if reader.binary()? != PROTOCOL_NAME {
         return Err(DecodeError::ProtocolName);
@@ -162,6 +182,7 @@ const fn check_client_id(client_id: &str, clean_start: bool, version: Version) -
 }
 
 impl<'a> Will<'a> {
+    #[inline(always)]
     fn decode(reader: &mut Reader<'a>, flags: u8, version: Version) -> Result<Self, DecodeError> {
         Ok(Self {
             properties: Properties::decode(reader, version, Carrier::Will)?,
@@ -172,13 +193,19 @@ impl<'a> Will<'a> {
         })
     }
 
-    fn encode(&self, version: Version, sink: &mut impl Sink) -> Result<(), DecodeError> {
+    fn check(&self, version: Version) -> Result<(), DecodeError> {
         if self.topic.is_empty() {
             return Err(DecodeError::TopicNameMissing);
         }
-        self.properties.encode(version, Carrier::Will, sink)?;
-        sink.put_binary(self.topic.as_bytes())?;
-        sink.put_binary(self.payload)
+        self.properties.check(version, Carrier::Will)?;
+        check_field_len(self.payload)
+    }
+
+    #[inline(always)]
+    fn encode(&self, version: Version, sink: &mut impl Sink) {
+        self.properties.encode(version, sink);
+        sink.put_field(self.topic.as_bytes());
+        sink.put_field(self.payload);
     }
 }
 
@@ -188,26 +215,41 @@ impl Encode for Connect<'_> {
     }
 
     /// The packet's own version counts.
-    fn encode_body(&self, _: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
-        let flags = self.flags();
-        check_flags(flags, self.version)?;
+    fn check_encodable(&self, _: Version) -> Result<(), EncodeError> {
+        check_flags(self.flags(), self.version)?;
         check_client_id(self.client_id, self.clean_start, self.version)?;
-        sink.put_binary(PROTOCOL_NAME)?;
-        sink.put_u8(self.version.level());
-        sink.put_u8(flags);
-        sink.put_u16(self.keep_alive_secs);
-        self.properties.encode(self.version, Carrier::Connect, sink)?;
-        sink.put_unchecked_string(self.client_id)?;
-        if let Some(will) = self.will {
-            will.encode(self.version, sink)?;
+        self.properties.check(self.version, Carrier::Connect)?;
+        check_string(self.client_id)?;
+        if let Some(will) = &self.will {
+            will.check(self.version)?;
         }
         if let Some(username) = self.username {
-            sink.put_unchecked_string(username)?;
+            check_string(username)?;
         }
         if let Some(password) = self.password {
-            sink.put_binary(password)?;
+            check_field_len(password)?;
         }
         Ok(())
+    }
+
+    /// The packet's own version counts.
+    #[inline(always)]
+    fn encode_body(&self, _: Version, sink: &mut impl Sink) {
+        // Protocol name, level, flags and keep alive as one piece: they have always the same length.
+        let [high, low] = self.keep_alive_secs.to_be_bytes();
+        let level = self.version.level();
+        sink.put(&[0, 4, b'M', b'Q', b'T', b'T', level, self.flags(), high, low]);
+        self.properties.encode(self.version, sink);
+        sink.put_field(self.client_id.as_bytes());
+        if let Some(will) = &self.will {
+            will.encode(self.version, sink);
+        }
+        if let Some(username) = self.username {
+            sink.put_field(username.as_bytes());
+        }
+        if let Some(password) = self.password {
+            sink.put_field(password);
+        }
     }
 }
 

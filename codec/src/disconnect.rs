@@ -37,12 +37,17 @@ impl Encode for Disconnect<'_> {
     }
 
     /// 3.1.1 can only say *normal*, which also discards the will: whoever means something else closes without it.
-    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
+    fn check_encodable(&self, version: Version) -> Result<(), EncodeError> {
         self.reason.check(PacketType::Disconnect)?;
         if version == Version::V311 && self.reason != ReasonCode::NORMAL_DISCONNECTION {
             return Err(EncodeError::NotInVersion(version));
         }
-        encode_outcome(self.reason, self.properties, version, Carrier::Disconnect, sink)
+        self.properties.check(version, Carrier::Disconnect)?;
+        Ok(())
+    }
+
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) {
+        encode_outcome(self.reason, self.properties, version, sink);
     }
 }
 
@@ -93,12 +98,17 @@ impl Encode for Auth<'_> {
         PacketType::Auth.first_byte()
     }
 
-    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
+    fn check_encodable(&self, version: Version) -> Result<(), EncodeError> {
         if version == Version::V311 {
             return Err(EncodeError::NotInVersion(version));
         }
         self.check()?;
-        encode_outcome(self.reason, self.properties, version, Carrier::Auth, sink)
+        self.properties.check(version, Carrier::Auth)?;
+        Ok(())
+    }
+
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) {
+        encode_outcome(self.reason, self.properties, version, sink);
     }
 }
 

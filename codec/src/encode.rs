@@ -61,21 +61,28 @@ pub(crate) trait Encode {
     /// Type and flags.
     fn first_byte(&self) -> u8;
 
-    /// Writes what follows the fixed header, and refuses what decoding would refuse.
-    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError>;
+    /// Refuses what decoding would refuse, and what the version or the wire cannot say.
+    fn check_encodable(&self, version: Version) -> Result<(), EncodeError>;
+
+    /// Writes what follows the fixed header of a packet that was checked.
+    fn encode_body(&self, version: Version, sink: &mut impl Sink);
 
     /// So many bytes belong to the packet and are not written: its owner sends them behind it.
+    #[inline(always)]
     fn tail_len(&self) -> usize {
         0
     }
 }
 
 /// The length of what [`encode`] writes, in bytes.
+#[inline]
 pub(crate) fn encoded_len(packet: &impl Encode, version: Version) -> Result<usize, EncodeError> {
     Measured::new(packet, version).map(|measured| measured.written_len)
 }
 
-/// Writes the packet to the start of `out` and returns its length.
+/// Writes the packet to the start of `out` and returns its length. Never inlined, so that the choice between all packets
+/// is one jump.
+#[inline(never)]
 pub(crate) fn encode(packet: &impl Encode, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
     let Measured {
         remaining_len,
@@ -87,7 +94,7 @@ pub(crate) fn encode(packet: &impl Encode, version: Version, out: &mut [u8]) -> 
     let mut sink = Writer::new(out);
     sink.put_u8(packet.first_byte());
     sink.put_varint(remaining_len);
-    packet.encode_body(version, &mut sink)?;
+    packet.encode_body(version, &mut sink);
     debug_assert!(sink.is_full(), "encoder wrote less than it had counted");
     Ok(needed)
 }
@@ -100,14 +107,12 @@ struct Measured {
 }
 
 impl Measured {
-    #[inline]
+    #[inline(always)]
     fn new(packet: &impl Encode, version: Version) -> Result<Self, EncodeError> {
+        packet.check_encodable(version)?;
         let mut counter = Counter::default();
-        packet.encode_body(version, &mut counter)?;
-        let remaining_len = counter
-            .len
-            .checked_add(packet.tail_len())
-            .ok_or(EncodeError::TooLarge)?;
+        packet.encode_body(version, &mut counter);
+        let remaining_len = counter.len.saturating_add(packet.tail_len());
         if remaining_len > REMAINING_LEN_MAX {
             return Err(EncodeError::TooLarge);
         }

@@ -93,6 +93,8 @@ impl SubscriptionOptions {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Filters<'a> {
     bytes: &'a [u8],
+    /// All options that are set anywhere, as bits: 3.1.1 has fewer than 5.0.
+    options: u8,
 }
 
 impl<'a> Filters<'a> {
@@ -111,35 +113,32 @@ impl<'a> Filters<'a> {
     }
 
     pub(crate) fn decode(mut reader: Reader<'a>, version: Version) -> Result<Self, DecodeError> {
-        let filters = Self {
-            bytes: reader.take_rest(),
-        };
-        filters.check(version)?;
-        Ok(filters)
-    }
-
-    pub(crate) fn encode(&self, version: Version, sink: &mut impl Sink) -> Result<(), DecodeError> {
-        match version {
-            Version::V5 if self.bytes.is_empty() => return Err(DecodeError::NoSubscriptions),
-            Version::V5 => {}
-            // 3.1.1 has fewer options than the list may hold.
-            Version::V311 => self.check(version)?,
-        }
-        sink.put(self.bytes);
-        Ok(())
-    }
-
-    fn check(&self, version: Version) -> Result<(), DecodeError> {
-        let mut reader = Reader::new(self.bytes);
+        let bytes = reader.take_rest();
         // v5 [MQTT-3.8.3-2], v3.1.1 [MQTT-3.8.3-3].
-        if reader.is_empty() {
+        if bytes.is_empty() {
             return Err(DecodeError::NoSubscriptions);
         }
+        let (mut reader, mut options) = (Reader::new(bytes), 0);
         while !reader.is_empty() {
             let filter = TopicFilter::decode(&mut reader)?;
-            check_options(filter, SubscriptionOptions::from_bits(reader.u8()?, version)?)?;
+            let bits = reader.u8()?;
+            check_options(filter, SubscriptionOptions::from_bits(bits, version)?)?;
+            options |= bits;
         }
-        Ok(())
+        Ok(Self { bytes, options })
+    }
+
+    /// Checks on the way out what [`Filters::decode`] checks and building the list does not.
+    pub(crate) const fn check(&self, version: Version) -> Result<(), DecodeError> {
+        match version {
+            _ if self.bytes.is_empty() => Err(DecodeError::NoSubscriptions),
+            Version::V311 if self.options & !QOS != 0 => Err(DecodeError::SubscriptionOptionsReserved),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn encode(&self, sink: &mut impl Sink) {
+        sink.put(self.bytes);
     }
 }
 
@@ -188,13 +187,17 @@ impl<'a> Iterator for FilterIter<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FiltersBuf {
     bytes: Vec<u8>,
+    options: u8,
 }
 
 impl FiltersBuf {
     /// An empty list. A SUBSCRIBE needs at least one filter.
     #[must_use]
     pub const fn new() -> Self {
-        Self { bytes: Vec::new() }
+        Self {
+            bytes: Vec::new(),
+            options: 0,
+        }
     }
 
     /// Appends a filter.
@@ -207,13 +210,17 @@ impl FiltersBuf {
         check_options(filter, options)?;
         push_filter(&mut self.bytes, filter, 1)?;
         self.bytes.put_u8(options.bits());
+        self.options |= options.bits();
         Ok(())
     }
 
     /// The list for a packet.
     #[must_use]
     pub fn as_filters(&self) -> Filters<'_> {
-        Filters { bytes: &self.bytes }
+        Filters {
+            bytes: &self.bytes,
+            options: self.options,
+        }
     }
 }
 
@@ -242,7 +249,7 @@ impl<'a> UnsubscribeFilters<'a> {
         let filters = Self {
             bytes: reader.take_rest(),
         };
-        filters.check_any()?;
+        filters.check()?;
         let mut reader = Reader::new(filters.bytes);
         while !reader.is_empty() {
             TopicFilter::decode(&mut reader)?;
@@ -250,14 +257,12 @@ impl<'a> UnsubscribeFilters<'a> {
         Ok(filters)
     }
 
-    pub(crate) fn encode(&self, sink: &mut impl Sink) -> Result<(), DecodeError> {
-        self.check_any()?;
+    pub(crate) fn encode(&self, sink: &mut impl Sink) {
         sink.put(self.bytes);
-        Ok(())
     }
 
     /// `[MQTT-3.10.3-2]` of both versions.
-    const fn check_any(&self) -> Result<(), DecodeError> {
+    pub(crate) const fn check(&self) -> Result<(), DecodeError> {
         if self.bytes.is_empty() {
             Err(DecodeError::NoUnsubscriptions)
         } else {
@@ -329,5 +334,7 @@ fn push_filter(bytes: &mut Vec<u8>, filter: TopicFilter<'_>, more: usize) -> Res
     if bytes.len() + 2 + filter.len() + more > REMAINING_LEN_MAX {
         return Err(DecodeError::FieldTooLong);
     }
-    bytes.put_binary(filter.as_bytes())
+    // A topic filter has at most 65,535 bytes.
+    bytes.put_field(filter.as_bytes());
+    Ok(())
 }

@@ -3,8 +3,8 @@
 use crate::encode::{self, Encode};
 use crate::wire::{Reader, Sink};
 use crate::{
-    Auth, Connack, Connect, DecodeError, Disconnect, EncodeError, Frame, PacketType, Puback, Pubcomp,
-    Publish, Pubrec, Pubrel, Suback, Subscribe, Unsuback, Unsubscribe, Version,
+    Auth, Connack, Connect, DecodeError, Disconnect, EncodeError, Frame, PacketId, PacketType, Puback,
+    Pubcomp, Publish, Pubrec, Pubrel, Suback, Subscribe, Unsuback, Unsubscribe, Version,
 };
 
 /// A packet, borrowed from the frame that it was decoded from.
@@ -45,9 +45,16 @@ impl<'a> Packet<'a> {
                 if let Some(publish) = Publish::decode_usual(frame, version) {
                     return Ok(Self::Publish(publish));
                 }
-            } else if frame.packet_type() == PacketType::Puback {
-                if let Some(puback) = Puback::decode_usual(frame) {
-                    return Ok(Self::Puback(puback));
+            } else if let [high, low] = *frame.body() {
+                // An acknowledgement without reason code and properties, the only form of 3.1.1.
+                if let Some(packet_id) = PacketId::new(u16::from_be_bytes([high, low])) {
+                    match frame.packet_type() {
+                        PacketType::Puback => return Ok(Self::Puback(Puback::new(packet_id))),
+                        PacketType::Pubrec => return Ok(Self::Pubrec(Pubrec::new(packet_id))),
+                        PacketType::Pubrel => return Ok(Self::Pubrel(Pubrel::new(packet_id))),
+                        PacketType::Pubcomp => return Ok(Self::Pubcomp(Pubcomp::new(packet_id))),
+                        _ => {}
+                    }
                 }
             } else if frame.body().is_empty() {
                 match frame.packet_type() {
@@ -170,9 +177,13 @@ impl Encode for Ping {
         self.0.first_byte()
     }
 
-    fn encode_body(&self, _: Version, _: &mut impl Sink) -> Result<(), EncodeError> {
+    #[inline(always)]
+    fn check_encodable(&self, _: Version) -> Result<(), EncodeError> {
         Ok(())
     }
+
+    #[inline(always)]
+    fn encode_body(&self, _: Version, _: &mut impl Sink) {}
 }
 
 macro_rules! from_views {

@@ -120,20 +120,24 @@ impl<'a> Properties<'a> {
         Ok(Self { bytes, present })
     }
 
-    /// Writes the block behind its length, v5 `[MQTT-2.2.2-1]`; nothing in 3.1.1.
-    #[inline]
-    pub(crate) fn encode(
-        &self,
-        version: Version,
-        carrier: Carrier,
-        sink: &mut impl Sink,
-    ) -> Result<(), DecodeError> {
-        if version == Version::V5 {
-            self.present.check(carrier)?;
-            sink.put_varint(self.bytes.len());
-            sink.put(self.bytes);
+    /// Checks on the way out that the packet may carry them; 3.1.1 leaves them out.
+    #[inline(always)]
+    pub(crate) const fn check(&self, version: Version, carrier: Carrier) -> Result<(), DecodeError> {
+        match version {
+            Version::V5 if self.present.0 != 0 => self.present.check(carrier),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Writes the block behind its length, v5 `[MQTT-2.2.2-1]`; nothing in 3.1.1.
+    #[inline(always)]
+    pub(crate) fn encode(&self, version: Version, sink: &mut impl Sink) {
+        if version == Version::V5 {
+            sink.put_varint(self.bytes.len());
+            if !self.bytes.is_empty() {
+                sink.put(self.bytes);
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One property of 5.0: the table of identifiers, types and places, v5 section 2.2.2.2.
 
-use crate::wire::{Reader, Sink};
+use crate::wire::{Reader, Sink, check_field_len};
 use crate::{DecodeError, PacketType, QoS, TopicName};
 
 /// What carries a block of properties: a packet, or the will inside CONNECT.
@@ -56,7 +56,7 @@ macro_rules! properties {
             }
 
             /// Checks the next property as [`Property::decode`] does and returns its identifier.
-            #[inline]
+            #[inline(always)]
             pub(crate) fn check(reader: &mut Reader<'_>) -> Result<u8, DecodeError> {
                 match reader.u8()? {
                     $($id => read::$wire(reader, $id).map(|_| $id),)+
@@ -190,6 +190,7 @@ mod read {
         reader.binary()
     }
 
+    #[inline(never)]
     pub(super) fn pair<'a>(reader: &mut Reader<'a>, _: u8) -> Result<(&'a str, &'a str), DecodeError> {
         Ok((reader.string()?, reader.string()?))
     }
@@ -198,7 +199,7 @@ mod read {
 /// Writing each type of value; only lengths can fail. [`PropertiesBuf`](crate::PropertiesBuf) reads back what was
 /// written, and so checks the values by the code above.
 mod write {
-    use super::{DecodeError, QoS, Sink, TopicName};
+    use super::{DecodeError, QoS, Sink, TopicName, check_field_len};
 
     pub(super) fn flag(sink: &mut impl Sink, value: bool) -> Result<(), DecodeError> {
         sink.put_u8(u8::from(value));
@@ -227,20 +228,22 @@ mod write {
     }
 
     pub(super) fn string(sink: &mut impl Sink, value: &str) -> Result<(), DecodeError> {
-        sink.put_binary(value.as_bytes())
+        binary(sink, value.as_bytes())
     }
 
     pub(super) fn topic(sink: &mut impl Sink, value: TopicName<'_>) -> Result<(), DecodeError> {
-        sink.put_binary(value.as_bytes())
+        binary(sink, value.as_bytes())
     }
 
     pub(super) fn binary(sink: &mut impl Sink, value: &[u8]) -> Result<(), DecodeError> {
-        sink.put_binary(value)
+        check_field_len(value)?;
+        sink.put_field(value);
+        Ok(())
     }
 
     pub(super) fn pair(sink: &mut impl Sink, (name, value): (&str, &str)) -> Result<(), DecodeError> {
-        sink.put_binary(name.as_bytes())?;
-        sink.put_binary(value.as_bytes())
+        string(sink, name)?;
+        string(sink, value)
     }
 
     pub(super) use {

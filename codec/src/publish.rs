@@ -141,17 +141,51 @@ fn check_topic(topic: TopicName<'_>, properties: Properties<'_>) -> Result<(), D
     Ok(())
 }
 
+impl Publish<'_> {
+    #[inline(always)]
+    fn check(&self, version: Version) -> Result<(), EncodeError> {
+        match version {
+            Version::V5 => {
+                check_topic(self.topic, self.properties)?;
+                self.properties.check(version, Carrier::Publish)?;
+            }
+            // The properties, and with them the alias, are left out.
+            Version::V311 => check_topic(self.topic, Properties::EMPTY)?,
+        }
+        match (self.qos, self.packet_id) {
+            // [MQTT-3.3.1-2] of both versions.
+            (QoS::AtMostOnce, None) if self.dup => Err(DecodeError::DupOnQoS0.into()),
+            (QoS::AtMostOnce, None) | (QoS::AtLeastOnce | QoS::ExactlyOnce, Some(_)) => Ok(()),
+            // v5 [MQTT-2.2.1-2] and -3, v3.1.1 [MQTT-2.3.1-1] and -5.
+            (QoS::AtMostOnce, Some(_)) | (_, None) => Err(EncodeError::PacketIdMismatch),
+        }
+    }
+
+    #[inline(always)]
+    fn write_header(&self, version: Version, sink: &mut impl Sink) {
+        sink.put_field(self.topic.as_bytes());
+        if let Some(packet_id) = self.packet_id {
+            sink.put_u16(packet_id.value());
+        }
+        self.properties.encode(version, sink);
+    }
+}
+
 impl Encode for Publish<'_> {
-    #[inline]
+    #[inline(always)]
     fn first_byte(&self) -> u8 {
         self.first_byte()
     }
 
-    #[inline]
-    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
-        Header(self).encode_body(version, sink)?;
+    #[inline(always)]
+    fn check_encodable(&self, version: Version) -> Result<(), EncodeError> {
+        self.check(version)
+    }
+
+    #[inline(always)]
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) {
+        self.write_header(version, sink);
         sink.put(self.payload);
-        Ok(())
     }
 }
 
@@ -161,40 +195,22 @@ encodable!(Publish<'_>);
 struct Header<'p, 'a>(&'p Publish<'a>);
 
 impl Encode for Header<'_, '_> {
-    #[inline]
+    #[inline(always)]
     fn first_byte(&self) -> u8 {
         self.0.first_byte()
     }
 
-    #[inline]
-    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
-        let Publish {
-            dup,
-            qos,
-            topic,
-            packet_id,
-            properties,
-            ..
-        } = *self.0;
-        match version {
-            Version::V5 => check_topic(topic, properties)?,
-            // The properties, and with them the alias, are left out.
-            Version::V311 => check_topic(topic, Properties::EMPTY)?,
-        }
-        sink.put_binary(topic.as_bytes())?;
-        match (qos, packet_id) {
-            // [MQTT-3.3.1-2] of both versions.
-            (QoS::AtMostOnce, None) if dup => return Err(DecodeError::DupOnQoS0.into()),
-            (QoS::AtMostOnce, None) => {}
-            (QoS::AtLeastOnce | QoS::ExactlyOnce, Some(packet_id)) => sink.put_u16(packet_id.value()),
-            // v5 [MQTT-2.2.1-2] and -3, v3.1.1 [MQTT-2.3.1-1] and -5.
-            (QoS::AtMostOnce, Some(_)) | (_, None) => return Err(EncodeError::PacketIdMismatch),
-        }
-        properties.encode(version, Carrier::Publish, sink)?;
-        Ok(())
+    #[inline(always)]
+    fn check_encodable(&self, version: Version) -> Result<(), EncodeError> {
+        self.0.check(version)
     }
 
-    #[inline]
+    #[inline(always)]
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) {
+        self.0.write_header(version, sink);
+    }
+
+    #[inline(always)]
     fn tail_len(&self) -> usize {
         self.0.payload.len()
     }

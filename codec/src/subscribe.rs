@@ -31,11 +31,17 @@ impl Encode for Subscribe<'_> {
         PacketType::Subscribe.first_byte()
     }
 
-    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
-        sink.put_u16(self.packet_id.value());
-        self.properties.encode(version, Carrier::Subscribe, sink)?;
-        self.filters.encode(version, sink)?;
+    fn check_encodable(&self, version: Version) -> Result<(), EncodeError> {
+        self.properties.check(version, Carrier::Subscribe)?;
+        self.filters.check(version)?;
         Ok(())
+    }
+
+    #[inline(always)]
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) {
+        sink.put_u16(self.packet_id.value());
+        self.properties.encode(version, sink);
+        self.filters.encode(sink);
     }
 }
 
@@ -90,12 +96,17 @@ impl Encode for Suback<'_> {
         PacketType::Suback.first_byte()
     }
 
-    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
+    fn check_encodable(&self, version: Version) -> Result<(), EncodeError> {
         self.check_codes(version)?;
-        sink.put_u16(self.packet_id.value());
-        self.properties.encode(version, Carrier::Suback, sink)?;
-        sink.put(self.codes);
+        self.properties.check(version, Carrier::Suback)?;
         Ok(())
+    }
+
+    #[inline(always)]
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) {
+        sink.put_u16(self.packet_id.value());
+        self.properties.encode(version, sink);
+        sink.put(self.codes);
     }
 }
 

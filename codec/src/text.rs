@@ -2,6 +2,8 @@
 //!
 //! The only file of the crate with `unsafe`: bytes that were seen to be ASCII are not validated a second time.
 
+use std::iter;
+
 use crate::DecodeError;
 
 /// Checks the bytes of a string as they lie on the wire.
@@ -98,14 +100,15 @@ fn no_suspects<const TOPIC: bool>(one: &[u8; 16], other: &[u8; 16]) -> bool {
 #[inline(never)]
 fn is_plain_short<const TOPIC: bool>(bytes: &[u8]) -> bool {
     if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        return suspects_in::<TOPIC>(*first) | suspects_in::<TOPIC>(*last) == 0;
+        let words = (u64::from_ne_bytes(*first), u64::from_ne_bytes(*last));
+        return suspects_in::<TOPIC>(words.0) | suspects_in::<TOPIC>(words.1) == 0;
     }
-    let word = if let (Some([a, b, c, d]), Some([w, x, y, z])) = (bytes.first_chunk(), bytes.last_chunk()) {
-        [*a, *b, *c, *d, *w, *x, *y, *z]
+    let word = if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        u64::from(u32::from_ne_bytes(*first)) | u64::from(u32::from_ne_bytes(*last)) << 32
     } else {
         // Filled up with something plain.
         let at = |index| bytes.get(index).copied().unwrap_or(b' ');
-        [at(0), at(1), at(2), b' ', b' ', b' ', b' ', b' ']
+        u64::from_ne_bytes([at(0), at(1), at(2), b' ', b' ', b' ', b' ', b' '])
     };
     suspects_in::<TOPIC>(word) == 0
 }
@@ -116,14 +119,47 @@ fn is_plain_short<const TOPIC: bool>(bytes: &[u8]) -> bool {
 /// a high bit exactly if a byte is zero: only a zero byte borrows. With the bit set in which they differ, both
 /// wildcards become zero by one exclusive or, which keeps ASCII bytes ASCII.
 #[inline]
-const fn suspects_in<const TOPIC: bool>(word: [u8; 8]) -> u64 {
-    let word = u64::from_ne_bytes(word);
+const fn suspects_in<const TOPIC: bool>(word: u64) -> u64 {
     let mut suspects = word | word.wrapping_sub(repeat(1));
     if TOPIC {
         let wildcards_are_zero = (word | repeat(WILDCARDS_DIFFER)) ^ repeat(b'+');
         suspects |= wildcards_are_zero.wrapping_sub(repeat(1));
     }
     suspects & repeat(0x80)
+}
+
+/// Where the wildcards are, in order, for any bytes: eight are looked at together.
+#[inline]
+pub(crate) fn wildcards(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let (words, rest) = bytes.as_chunks();
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    // Filled up with zeros, which are no wildcards.
+    let rest = rest
+        .iter()
+        .rev()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let mut words = words.chain(iter::once(rest)).map(wildcards_in);
+    let (mut found, mut start) = (words.next().unwrap_or(0), 0);
+    iter::from_fn(move || {
+        while found == 0 {
+            found = words.next()?;
+            start += 8;
+        }
+        let index = start + found.trailing_zeros() as usize / 8;
+        found &= found - 1;
+        Some(index)
+    })
+}
+
+/// The high bit of each byte that is a wildcard, for any bytes.
+///
+/// Both wildcards become zero as in [`suspects_in`]. Adding 0x7F to the low seven bits of a byte sets its high bit
+/// exactly if they are not all zero, and carries nothing into the next byte.
+#[inline]
+const fn wildcards_in(word: u64) -> u64 {
+    let low_bits = repeat(0x7F);
+    let wildcards_are_zero = (word | repeat(WILDCARDS_DIFFER)) ^ repeat(b'+');
+    !(((wildcards_are_zero & low_bits) + low_bits) | wildcards_are_zero | low_bits)
 }
 
 /// `+` is 0x2B and `#` is 0x23: with this bit set they are the same.
@@ -198,6 +234,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn wildcards_are_found_where_they_are(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let naive = |bytes: &[u8]| {
+                (0..bytes.len()).filter(|at| matches!(bytes[*at], b'+' | b'#')).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(wildcards(&bytes).collect::<Vec<_>>(), naive(&bytes));
+            let many: Vec<u8> = bytes.iter().map(|byte| b"+#/a\xab\xa3"[usize::from(*byte) % 6]).collect();
+            prop_assert_eq!(wildcards(&many).collect::<Vec<_>>(), naive(&many));
+        }
+
         #[test]
         fn agrees_with_std(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             prop_assert_eq!(fast(&bytes), naive(&bytes));

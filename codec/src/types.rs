@@ -170,7 +170,8 @@ impl PacketType {
     }
 
     /// The type of a packet that begins with this byte; `None` also if the flags are not those of the type.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "the table has an entry for every byte")]
     pub(crate) const fn from_sound_first_byte(first: u8) -> Option<Self> {
         SOUND_FIRST_BYTES[first as usize]
     }
@@ -214,6 +215,7 @@ impl PacketType {
 }
 
 /// What each first byte begins: one look-up for type and flags. The flags of PUBLISH have a meaning, so all are sound.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 static SOUND_FIRST_BYTES: [Option<PacketType>; 256] = {
     let mut table = [None; 256];
     let mut first = 0;

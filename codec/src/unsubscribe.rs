@@ -31,11 +31,17 @@ impl Encode for Unsubscribe<'_> {
         PacketType::Unsubscribe.first_byte()
     }
 
-    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
-        sink.put_u16(self.packet_id.value());
-        self.properties.encode(version, Carrier::Unsubscribe, sink)?;
-        self.filters.encode(sink)?;
+    fn check_encodable(&self, version: Version) -> Result<(), EncodeError> {
+        self.properties.check(version, Carrier::Unsubscribe)?;
+        self.filters.check()?;
         Ok(())
+    }
+
+    #[inline(always)]
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) {
+        sink.put_u16(self.packet_id.value());
+        self.properties.encode(version, sink);
+        self.filters.encode(sink);
     }
 }
 
@@ -95,15 +101,22 @@ impl Encode for Unsuback<'_> {
         PacketType::Unsuback.first_byte()
     }
 
-    /// 3.1.1 has no codes; they are left out, as the subscription is gone whatever they say.
-    fn encode_body(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
-        sink.put_u16(self.packet_id.value());
-        self.properties.encode(version, Carrier::Unsuback, sink)?;
+    fn check_encodable(&self, version: Version) -> Result<(), EncodeError> {
+        self.properties.check(version, Carrier::Unsuback)?;
         if version == Version::V5 {
             self.check_codes()?;
-            sink.put(self.codes);
         }
         Ok(())
+    }
+
+    /// 3.1.1 has no codes; they are left out, as the subscription is gone whatever they say.
+    #[inline(always)]
+    fn encode_body(&self, version: Version, sink: &mut impl Sink) {
+        sink.put_u16(self.packet_id.value());
+        self.properties.encode(version, sink);
+        if version == Version::V5 {
+            sink.put(self.codes);
+        }
     }
 }
 

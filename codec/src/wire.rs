@@ -145,22 +145,22 @@ pub(crate) fn split_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 pub(crate) trait Sink {
     fn put(&mut self, bytes: &[u8]);
 
-    #[inline]
+    #[inline(always)]
     fn put_u8(&mut self, value: u8) {
         self.put(&[value]);
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_u16(&mut self, value: u16) {
         self.put(&value.to_be_bytes());
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_u32(&mut self, value: u32) {
         self.put(&value.to_be_bytes());
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_varint(&mut self, value: usize) {
         let mut rest = value;
         while rest > 0x7F {
@@ -170,25 +170,30 @@ pub(crate) trait Sink {
         self.put_u8(low_seven_bits(rest));
     }
 
-    /// Bytes behind their two-byte length.
-    ///
-    /// # Errors
-    ///
-    /// [`DecodeError::FieldTooLong`] above 65,535 bytes.
-    #[inline]
-    fn put_binary(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
-        let len = u16::try_from(bytes.len()).map_err(|_| DecodeError::FieldTooLong)?;
-        self.put_u16(len);
+    /// Bytes behind their two-byte length. The caller has [checked](check_field_len) that two bytes can say it.
+    #[inline(always)]
+    fn put_field(&mut self, bytes: &[u8]) {
+        debug_assert!(check_field_len(bytes).is_ok());
+        self.put_u16(bytes.len() as u16);
         self.put(bytes);
+    }
+}
+
+/// Whether two bytes can say how long the field is.
+#[inline]
+pub(crate) const fn check_field_len(bytes: &[u8]) -> Result<(), DecodeError> {
+    if bytes.len() > u16::MAX as usize {
+        Err(DecodeError::FieldTooLong)
+    } else {
         Ok(())
     }
+}
 
-    /// A string that is not of a checked type: U+0000 is refused here.
-    #[inline]
-    fn put_unchecked_string(&mut self, text: &str) -> Result<(), DecodeError> {
-        text::check(text.as_bytes())?;
-        self.put_binary(text.as_bytes())
-    }
+/// Whether a string that is not of a checked type may be sent: it must not hold U+0000 nor be too long.
+#[inline]
+pub(crate) fn check_string(text: &str) -> Result<(), DecodeError> {
+    text::check(text.as_bytes())?;
+    check_field_len(text.as_bytes())
 }
 
 const fn low_seven_bits(value: usize) -> u8 {
@@ -212,9 +217,14 @@ pub(crate) struct Counter {
 }
 
 impl Sink for Counter {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         self.len += bytes.len();
+    }
+
+    #[inline(always)]
+    fn put_varint(&mut self, value: usize) {
+        self.len += varint_len(value);
     }
 }
 
@@ -234,17 +244,40 @@ impl<'o> Writer<'o> {
 }
 
 impl Sink for Writer<'_> {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         // The same code has counted these bytes before, so they fit. If that were ever wrong, nothing is written
         // past the end, and the assertion in `encode` says so.
         if let Some((head, rest)) = std::mem::take(&mut self.rest).split_at_mut_checked(bytes.len()) {
-            head.copy_from_slice(bytes);
+            copy(head, bytes);
             self.rest = rest;
         } else {
             debug_assert!(false, "encoder wrote more than it had counted");
         }
     }
+}
+
+/// Copies between slices of the same length. For what most topics and names are as long as, two blocks that may overlap
+/// cost less than a call.
+#[inline(always)]
+fn copy(to: &mut [u8], from: &[u8]) {
+    let copied = match from.len() {
+        16..=32 => copy_ends::<16>(to, from),
+        8..16 => copy_ends::<8>(to, from),
+        4..8 => copy_ends::<4>(to, from),
+        _ => None,
+    };
+    if copied.is_none() {
+        to.copy_from_slice(from);
+    }
+}
+
+/// Copies the first and the last `N` bytes.
+#[inline(always)]
+fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) -> Option<()> {
+    *to.first_chunk_mut::<N>()? = *from.first_chunk()?;
+    *to.last_chunk_mut::<N>()? = *from.last_chunk()?;
+    Some(())
 }
 
 impl Sink for Vec<u8> {
@@ -304,9 +337,10 @@ mod tests {
     fn fields_are_bounded() {
         let mut reader = Reader::new(&[0, 3, b'a', b'b']);
         assert_eq!(reader.string(), Err(DecodeError::Truncated));
+        assert_eq!(check_field_len(&[0; 65_536]), Err(DecodeError::FieldTooLong));
+        assert_eq!(check_field_len(&[0; 65_535]), Ok(()));
         let mut long = Vec::new();
-        assert_eq!(long.put_binary(&[0; 65_536]), Err(DecodeError::FieldTooLong));
-        assert_eq!(long.put_binary(&[0; 65_535]), Ok(()));
+        long.put_field(&[0; 65_535]);
         assert_eq!(long.len(), 65_537);
     }
 

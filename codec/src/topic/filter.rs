@@ -1,8 +1,8 @@
 //! The pattern that a subscription asks for.
 
 use super::{TopicError, TopicName, check, topic_type};
-use crate::DecodeError;
 use crate::wire::Reader;
+use crate::{DecodeError, text};
 
 /// How a shared subscription begins, v5 section 4.8.2.
 const SHARE_PREFIX: &str = "$share/";
@@ -51,8 +51,8 @@ impl<'a> TopicFilter<'a> {
     /// `[MQTT-4.7.1-2]`, `[MQTT-4.7.1-3]`); if it begins with `$share/` and no share name and filter follow
     /// (v5 `[MQTT-4.8.2-1]`, `[MQTT-4.8.2-2]`).
     pub fn new(filter: &'a str) -> Result<Self, TopicError> {
-        let wildcard = check(filter)?;
-        Self::checked(filter, wildcard)
+        check(filter)?;
+        Self::checked(filter)
     }
 
     /// The filter as a string that lives as long as the bytes it was read from.
@@ -106,12 +106,13 @@ impl<'a> TopicFilter<'a> {
     }
 
     /// Reads a filter.
+    #[inline]
     pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let (filter, wildcard) = reader.topic()?;
+        let filter = reader.string()?;
         if filter.is_empty() {
             return Err(TopicError::Empty.into());
         }
-        Ok(Self::checked(filter, wildcard)?)
+        Ok(Self::checked(filter)?)
     }
 
     /// Reads a filter that was checked before.
@@ -120,44 +121,41 @@ impl<'a> TopicFilter<'a> {
     }
 
     /// Checks the grammar of a string that is known to be neither empty, too long, nor with U+0000.
-    fn checked(filter: &'a str, wildcard: bool) -> Result<Self, TopicError> {
-        let topic_filter = match filter.strip_prefix(SHARE_PREFIX) {
-            None => filter,
-            Some(shared) => {
-                let (name, rest) = shared.split_once('/').unwrap_or((shared, ""));
-                if name.is_empty() || name.contains(['+', '#']) {
-                    return Err(TopicError::ShareName);
-                }
-                if rest.is_empty() {
-                    return Err(TopicError::ShareFilter);
-                }
-                rest
-            }
-        };
-        if wildcard {
-            check_wildcards(topic_filter)?;
+    fn checked(filter: &'a str) -> Result<Self, TopicError> {
+        match filter.as_bytes().strip_prefix(SHARE_PREFIX.as_bytes()) {
+            None => check_wildcards(filter.as_bytes())?,
+            Some(shared) => check_wildcards(behind_share_name(shared)?)?,
         }
         Ok(Self(filter))
     }
 }
 
-/// A wildcard has its level to itself, and `#` is the last byte.
-fn check_wildcards(filter: &str) -> Result<(), TopicError> {
-    let bytes = filter.as_bytes();
-    for (index, byte) in bytes.iter().enumerate() {
-        if !matches!(byte, b'+' | b'#') {
-            continue;
-        }
-        let begins_level = bytes
-            .get(..index)
-            .is_none_or(|before| before.last().is_none_or(|byte| *byte == b'/'));
-        let after = bytes.get(index + 1);
-        match byte {
-            b'#' if !begins_level || after.is_some() => return Err(TopicError::MultiLevelWildcard),
-            b'+' if !begins_level || after.is_some_and(|byte| *byte != b'/') => {
-                return Err(TopicError::SingleLevelWildcard);
+/// What follows `NAME/`, v5 `[MQTT-4.8.2-1]` and `[MQTT-4.8.2-2]`.
+fn behind_share_name(shared: &[u8]) -> Result<&[u8], TopicError> {
+    let end = shared.iter().position(|byte| matches!(byte, b'/' | b'+' | b'#'));
+    let (name, behind) = shared.split_at(end.unwrap_or(shared.len()));
+    match behind {
+        _ if name.is_empty() => Err(TopicError::ShareName),
+        [b'+' | b'#', ..] => Err(TopicError::ShareName),
+        [] | [_] => Err(TopicError::ShareFilter),
+        [_, filter @ ..] => Ok(filter),
+    }
+}
+
+/// A wildcard has its level to itself, and `#` is the last byte: v5 `[MQTT-4.7.1-1]`, `[MQTT-4.7.1-2]`; v3.1.1
+/// `[MQTT-4.7.1-2]`, `[MQTT-4.7.1-3]`.
+#[inline]
+fn check_wildcards(filter: &[u8]) -> Result<(), TopicError> {
+    for index in text::wildcards(filter) {
+        let before = index.checked_sub(1).and_then(|before| filter.get(before));
+        let begins_level = before.is_none_or(|byte| *byte == b'/');
+        let after = filter.get(index + 1);
+        if filter.get(index) == Some(&b'#') {
+            if !begins_level || after.is_some() {
+                return Err(TopicError::MultiLevelWildcard);
             }
-            _ => {}
+        } else if !begins_level || after.is_some_and(|byte| *byte != b'/') {
+            return Err(TopicError::SingleLevelWildcard);
         }
     }
     Ok(())
