@@ -2,7 +2,9 @@
 
 use crate::encode::{Encode, encodable};
 use crate::wire::{Reader, Sink, check_field_len, check_string};
-use crate::{Carrier, DecodeError, EncodeError, Frame, PacketType, Properties, QoS, TopicName, Version};
+use crate::{
+    Carrier, DecodeError, EncodeError, Frame, Packet, PacketType, Properties, QoS, TopicName, Version,
+};
 
 /// The client's first packet. It says itself which version it is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +43,8 @@ pub struct Will<'a> {
     pub properties: Properties<'a>,
 }
 
-const PROTOCOL_NAME: &[u8] = b"MQTT";
+/// The protocol name behind its length, `[MQTT-3.1.2-1]` of both versions.
+const PROTOCOL: &[u8] = b"\0\x04MQTT";
 
 // The connect flags, v5 section 3.1.2.3.
 const RESERVED: u8 = 0b0000_0001;
@@ -64,34 +67,48 @@ impl<'a> Connect<'a> {
         decode_version(&mut Reader::new(frame.body()))
     }
 
-    pub(crate) fn decode(frame: Frame<'a>) -> Result<Self, DecodeError> {
-        // The fields in front have always the same length, so one comparison finds nearly all that can be wrong.
-        let [
-            0,
-            4,
-            b'M',
-            b'Q',
-            b'T',
-            b'T',
-            level @ 4..=5,
-            flags,
-            high,
-            low,
-            rest @ ..,
-        ] = frame.body()
+    /// Decodes it as the packet that it is, in whichever version it says.
+    #[inline(never)]
+    pub(crate) fn decode(frame: Frame<'a>) -> Result<Packet<'a>, DecodeError> {
+        // The fields in front have always the same length, so two comparisons find nearly all that can be wrong.
+        let (PROTOCOL, [level @ 4..=5, flags, high, low, rest @ ..]) =
+            frame.body().split_at_checked(PROTOCOL.len()).unwrap_or_default()
         else {
             let mut reader = Reader::new(frame.body());
             return Err(decode_version(&mut reader)
                 .err()
                 .unwrap_or(DecodeError::Truncated));
         };
-        let version = if *level == 4 { Version::V311 } else { Version::V5 };
-        let (flags, keep_alive_secs) = (*flags, u16::from_be_bytes([*high, *low]));
-        let mut reader = Reader::new(rest);
-        // v5 [MQTT-1.5.5-1].
-        if version == Version::V5 && !frame.has_minimal_header() {
-            return Err(DecodeError::VariableByteIntegerNotMinimal);
+        let keep_alive_secs = u16::from_be_bytes([*high, *low]);
+        if *level == Version::V311.level() {
+            Self::decode_v311(*flags, keep_alive_secs, rest)
+        } else if frame.has_minimal_header() {
+            Self::decode_v5(*flags, keep_alive_secs, rest)
+        } else {
+            // v5 [MQTT-1.5.5-1].
+            Err(DecodeError::VariableByteIntegerNotMinimal)
         }
+    }
+
+    /// A function of its own for each version, so that nothing about properties is left in this one.
+    fn decode_v311(flags: u8, keep_alive_secs: u16, rest: &'a [u8]) -> Result<Packet<'a>, DecodeError> {
+        Self::decode_rest(Version::V311, flags, keep_alive_secs, rest).map(Packet::Connect)
+    }
+
+    #[inline(never)]
+    fn decode_v5(flags: u8, keep_alive_secs: u16, rest: &'a [u8]) -> Result<Packet<'a>, DecodeError> {
+        Self::decode_rest(Version::V5, flags, keep_alive_secs, rest).map(Packet::Connect)
+    }
+
+    /// Everything behind the keep alive interval.
+    #[inline(always)]
+    fn decode_rest(
+        version: Version,
+        flags: u8,
+        keep_alive_secs: u16,
+        rest: &'a [u8],
+    ) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(rest);
         check_flags(flags, version)?;
         let properties = Properties::decode(&mut reader, version, Carrier::Connect)?;
         let client_id = reader.string()?;
@@ -144,7 +161,7 @@ impl<'a> Connect<'a> {
 
 #[cold]
 fn decode_version(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
-    if reader.binary()? != PROTOCOL_NAME {
+    if reader.binary()? != PROTOCOL.get(2..).unwrap_or_default() {
         return Err(DecodeError::ProtocolName);
     }
     match reader.u8()? {
@@ -235,10 +252,9 @@ impl Encode for Connect<'_> {
     /// The packet's own version counts.
     #[inline(always)]
     fn encode_body(&self, _: Version, sink: &mut impl Sink) {
-        // Protocol name, level, flags and keep alive as one piece: they have always the same length.
+        sink.put(PROTOCOL);
         let [high, low] = self.keep_alive_secs.to_be_bytes();
-        let level = self.version.level();
-        sink.put(&[0, 4, b'M', b'Q', b'T', b'T', level, self.flags(), high, low]);
+        sink.put(&[self.version.level(), self.flags(), high, low]);
         self.properties.encode(self.version, sink);
         sink.put_field(self.client_id.as_bytes());
         if let Some(will) = &self.will {

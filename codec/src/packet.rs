@@ -64,7 +64,10 @@ impl<'a> Packet<'a> {
                 }
             }
         }
-        Self::decode_any(frame, version)
+        match frame.packet_type() {
+            PacketType::Connect => Connect::decode(frame),
+            _ => Self::decode_any(frame, version),
+        }
     }
 
     /// Decodes in whatever form.
@@ -77,7 +80,7 @@ impl<'a> Packet<'a> {
         }
         let reader = Reader::new(frame.body());
         match packet_type {
-            PacketType::Connect => Connect::decode(frame).map(Self::Connect),
+            PacketType::Connect => Connect::decode(frame),
             PacketType::Connack => Connack::decode(reader, version).map(Self::Connack),
             PacketType::Publish => Publish::decode(frame, version).map(Self::Publish),
             PacketType::Puback => Puback::decode(reader, version).map(Self::Puback),
