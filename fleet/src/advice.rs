@@ -114,6 +114,7 @@ fn tls_next_step(slug: &str, around: &Circumstances) -> String {
         "tls_truncated" => "The stream was cut: by the broker's end, or by something in between.".into(),
         "tls_bad_record" => "Something in between changes the bytes, or the broker is broken.".into(),
         "tls_protocol" => "The other side breaks the TLS protocol: is it a TLS server at all?".into(),
+        "tls_keys_exhausted" => "TLS 1.2 has no way to new keys but a new connection, which comes; TLS 1.3 has one.".into(),
         "tls_closed" => "The TLS session was over already.".into(),
         "tls_internal" => "This is a fault of fleetwire: please report it with the command line and --seed.".into(),
         _ => String::new(),
@@ -209,6 +210,7 @@ mod tests {
         "tls_truncated",
         "tls_bad_record",
         "tls_protocol",
+        "tls_keys_exhausted",
         "tls_closed",
         "tls_internal",
     ];

@@ -12,7 +12,9 @@ use crate::provider::provider;
 use crate::{
     error::ConfigError,
     identity::Identity,
+    records::RecordLayer,
     roots::Roots,
+    secrets::SecretCatcher,
     verifier::{AcceptAnyServer, NotingVerifier},
 };
 
@@ -29,6 +31,15 @@ struct Inner {
     base: rustls::ClientConfig,
     /// `None` when verification is switched off.
     verifier: Option<Arc<WebPkiServerVerifier>>,
+    record_layer: RecordLayer,
+}
+
+/// What one connection is made with.
+pub(crate) struct ForConnection {
+    pub(crate) rustls: Arc<rustls::ClientConfig>,
+    pub(crate) verifier: Option<Arc<NotingVerifier>>,
+    /// What the in-place record layer goes on with; `None` if rustls's is used.
+    pub(crate) secrets: Option<Arc<SecretCatcher>>,
 }
 
 impl ClientConfig {
@@ -38,10 +49,7 @@ impl ClientConfig {
     }
 
     /// The configuration of one connection: the shared one with this device's certificate and a verifier of its own.
-    pub(crate) fn for_connection(
-        &self,
-        identity: Option<&Identity>,
-    ) -> Result<(Arc<rustls::ClientConfig>, Option<Arc<NotingVerifier>>), rustls::Error> {
+    pub(crate) fn for_connection(&self, identity: Option<&Identity>) -> Result<ForConnection, rustls::Error> {
         let mut config = self.inner.base.clone();
         if let Some(identity) = identity {
             config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.certified_key()?));
@@ -56,7 +64,20 @@ impl ClientConfig {
                 .dangerous()
                 .set_certificate_verifier(Arc::<NotingVerifier>::clone(verifier));
         }
-        Ok((Arc::new(config), verifier))
+        let secrets = match self.inner.record_layer {
+            RecordLayer::InPlace => {
+                let secrets = Arc::new(SecretCatcher::new(Arc::clone(&config.key_log)));
+                config.key_log = Arc::<SecretCatcher>::clone(&secrets);
+                config.enable_secret_extraction = true;
+                Some(secrets)
+            }
+            RecordLayer::Rustls => None,
+        };
+        Ok(ForConnection {
+            rustls: Arc::new(config),
+            verifier,
+            secrets,
+        })
     }
 }
 
@@ -75,6 +96,7 @@ pub struct ClientConfigBuilder {
     alpn: Vec<Vec<u8>>,
     versions: Versions,
     no_verification: bool,
+    record_layer: RecordLayer,
 }
 
 impl ClientConfigBuilder {
@@ -101,6 +123,13 @@ impl ClientConfigBuilder {
     #[must_use]
     pub fn versions(mut self, versions: Versions) -> Self {
         self.versions = versions;
+        self
+    }
+
+    /// Who protects the records after the handshake.
+    #[must_use]
+    pub fn record_layer(mut self, record_layer: RecordLayer) -> Self {
+        self.record_layer = record_layer;
         self
     }
 
@@ -132,7 +161,11 @@ impl ClientConfigBuilder {
         base.check_selected_alpn = false;
         base.resumption = Resumption::disabled();
         Ok(ClientConfig {
-            inner: Arc::new(Inner { base, verifier }),
+            inner: Arc::new(Inner {
+                base,
+                verifier,
+                record_layer: self.record_layer,
+            }),
         })
     }
 }

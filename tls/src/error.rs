@@ -150,6 +150,7 @@ impl fmt::Display for TlsError {
             }
             Reason::BadRecord => f.write_str("a record could not be decrypted: it was damaged or forged"),
             Reason::Protocol { detail } => write!(f, "the TLS protocol was violated: {detail}"),
+            Reason::KeysExhausted => f.write_str("the keys have protected as many records as they may"),
             Reason::Closed => f.write_str("the TLS session is closed"),
             Reason::Misuse(what) => f.write_str(what),
             Reason::Internal { detail } => write!(f, "TLS failed by itself: {detail}"),
@@ -251,6 +252,9 @@ pub enum Reason {
         /// How.
         detail: String,
     },
+    /// The keys may protect no further record, and TLS 1.2 knows no others (RFC 8446 section 5.5): all that can still
+    /// be sent is close_notify.
+    KeysExhausted,
     /// The caller used a session that is closed already.
     Closed,
     /// The caller used the session wrongly.
@@ -284,6 +288,7 @@ impl Reason {
             Self::Truncated { .. } => "tls_truncated",
             Self::BadRecord => "tls_bad_record",
             Self::Protocol { .. } => "tls_protocol",
+            Self::KeysExhausted => "tls_keys_exhausted",
             Self::Closed => "tls_closed",
             Self::Misuse(_) | Self::Internal { .. } => "tls_internal",
         }

@@ -1,6 +1,6 @@
 //! Choosing a server's configuration by the ClientHello.
 
-use std::io::Read;
+use std::{io::Read, sync::Arc};
 
 use rustls::server::{Accepted, Acceptor};
 
@@ -9,6 +9,7 @@ use crate::{
     connection::{Connection, Failure},
     diagnosis::{self, Role},
     error::TlsError,
+    secrets::SecretCatcher,
     server_config::{Choice, ServerConfig},
     session::HANDSHAKE_LEN_MAX,
 };
@@ -29,6 +30,7 @@ struct SplitHello {
 /// A ClientHello was read, and the configuration for it chosen.
 pub(crate) struct Chosen {
     pub(crate) connection: Connection,
+    pub(crate) secrets: Option<Arc<SecretCatcher>>,
     pub(crate) choice: Choice,
     pub(crate) server_name: Option<Box<str>>,
 }
@@ -72,9 +74,11 @@ impl AwaitHello {
             let offered = alpn.take(OFFERED_SHOWN).map(<[u8]>::to_vec).collect();
             return Err(diagnosis::no_application_protocol(offered, out));
         };
-        let connection = Connection::server(choice.rustls.clone()).map_err(diagnosis::internal)?;
+        let (rustls, secrets) = choice.for_connection(self.config.record_layer());
+        let connection = Connection::server(rustls).map_err(diagnosis::internal)?;
         Ok(Chosen {
             connection,
+            secrets,
             choice,
             server_name: server_name.map(Into::into),
         })

@@ -67,13 +67,16 @@
 mod client_config;
 mod client_hello;
 mod connection;
+mod crypto;
 mod diagnosis;
 mod error;
 mod hello;
 mod identity;
 mod provider;
+mod reader;
 mod records;
 mod roots;
+mod secrets;
 mod server_config;
 mod session;
 mod verifier;
@@ -86,7 +89,7 @@ pub use client_config::{ClientConfig, ClientConfigBuilder, ServerName, Versions}
 pub use client_hello::{AlpnNames, ClientHello, Peek};
 pub use error::{ConfigError, Reason, TlsError};
 pub use identity::{Identity, IdentityError};
-pub use records::{Framing, Opened, RECORD_LEN_MAX, Scratch};
+pub use records::{Framing, Opened, RECORD_LEN_MAX, RecordLayer, Scratch};
 pub use roots::Roots;
 pub use server_config::{Absent, ClientAuth, ServerConfig, ServerConfigBuilder};
 pub use session::{HANDSHAKE_LEN_MAX, HandshakeInfo, Stage, TlsSession, TlsVersion};

@@ -11,7 +11,9 @@ use crate::{
     client_config::{Versions, check_alpn, refused},
     error::ConfigError,
     identity::Identity,
+    records::RecordLayer,
     roots::Roots,
+    secrets::SecretCatcher,
     verifier::DeviceVerifier,
 };
 
@@ -25,6 +27,7 @@ struct Inner {
     table: Vec<Entry>,
     /// For clients that offer no ALPN.
     no_alpn: NoAlpn,
+    record_layer: RecordLayer,
 }
 
 /// One ALPN name's configuration. Each has one of its own, so that nothing of one, such as a session ticket, counts
@@ -52,6 +55,10 @@ pub(crate) struct Choice {
 }
 
 impl ServerConfig {
+    pub(crate) fn record_layer(&self) -> RecordLayer {
+        self.inner.record_layer
+    }
+
     /// The configuration for a client that offers these names: the first of the table that is among them, so the
     /// server's order decides. `None` if there is none in common.
     pub(crate) fn choose<'a>(&self, offered: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Choice> {
@@ -84,6 +91,28 @@ impl ServerConfig {
     }
 }
 
+impl Choice {
+    /// The configuration for one connection, and what the in-place record layer goes on with, if that is to be used.
+    ///
+    /// The secrets are logged long before the handshake is over. With a configuration of its own they can only be this
+    /// connection's.
+    pub(crate) fn for_connection(
+        &self,
+        record_layer: RecordLayer,
+    ) -> (Arc<rustls::ServerConfig>, Option<Arc<SecretCatcher>>) {
+        match record_layer {
+            RecordLayer::InPlace => {
+                let mut config = rustls::ServerConfig::clone(&self.rustls);
+                let secrets = Arc::new(SecretCatcher::new(Arc::clone(&config.key_log)));
+                config.key_log = Arc::<SecretCatcher>::clone(&secrets);
+                config.enable_secret_extraction = true;
+                (Arc::new(config), Some(secrets))
+            }
+            RecordLayer::Rustls => (Arc::clone(&self.rustls), None),
+        }
+    }
+}
+
 impl fmt::Debug for ServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.inner.table.iter().map(|entry| entry.name.escape_ascii());
@@ -103,6 +132,7 @@ pub struct ServerConfigBuilder {
     table: Vec<(Vec<u8>, ClientAuth)>,
     no_alpn: Absent,
     versions: Versions,
+    record_layer: RecordLayer,
 }
 
 impl ServerConfigBuilder {
@@ -113,6 +143,7 @@ impl ServerConfigBuilder {
             table: Vec::new(),
             no_alpn: Absent::CloseAfterHandshake,
             versions: Versions::Both,
+            record_layer: RecordLayer::default(),
         }
     }
 
@@ -135,6 +166,13 @@ impl ServerConfigBuilder {
     #[must_use]
     pub fn versions(mut self, versions: Versions) -> Self {
         self.versions = versions;
+        self
+    }
+
+    /// Who protects the records after the handshake.
+    #[must_use]
+    pub fn record_layer(mut self, record_layer: RecordLayer) -> Self {
+        self.record_layer = record_layer;
         self
     }
 
@@ -167,7 +205,11 @@ impl ServerConfigBuilder {
             },
         };
         Ok(ServerConfig {
-            inner: Arc::new(Inner { table, no_alpn }),
+            inner: Arc::new(Inner {
+                table,
+                no_alpn,
+                record_layer: self.record_layer,
+            }),
         })
     }
 }

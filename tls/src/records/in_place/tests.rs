@@ -1,0 +1,1 @@
+//! Musts of the record layer, with records made by hand.
