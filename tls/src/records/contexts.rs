@@ -77,3 +77,48 @@ impl Contexts {
 const CONTEXT_LEN: usize = 592;
 /// Far more than are worth their memory.
 const PLACES_MAX: usize = 1 << 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::Algorithm;
+
+    #[test]
+    fn expanded_keys_are_bounded() {
+        let keys: Vec<_> = (0..100)
+            .map(|secret| Keys::made_up(Algorithm::Aes256Gcm, secret))
+            .collect();
+        let mut contexts = Contexts::new(5);
+        assert_eq!(contexts.bytes(), 0);
+        for (i, keys) in keys.iter().enumerate() {
+            for _ in 0..3 {
+                contexts.get(keys).unwrap();
+            }
+            assert_eq!(contexts.expanded(), i as u64 + 1);
+        }
+        assert!(contexts.bytes() <= 8 * (size_of::<Place>() + CONTEXT_LEN));
+        let filled = contexts.filled;
+        assert!((1..=8).contains(&filled));
+        let last = keys.last().unwrap();
+        contexts.forget(last);
+        contexts.forget(last);
+        assert_eq!(contexts.filled, filled - 1);
+        contexts.get(last).unwrap();
+        assert_eq!((contexts.filled, contexts.expanded()), (filled, 101));
+    }
+
+    /// What is taken out of the cache is the key that was asked for, whoever had the place before.
+    #[test]
+    fn a_place_is_never_taken_for_another() {
+        let mut contexts = Contexts::new(1);
+        let one = Keys::made_up(Algorithm::Aes128Gcm, 1);
+        let two = Keys::made_up(Algorithm::Aes128Gcm, 2);
+        let mut seal = |keys: &Keys| {
+            let context = contexts.get(keys).unwrap();
+            context.seal([0; 12], b"", &mut [0; 16]).unwrap()
+        };
+        let (of_one, of_two) = (seal(&one), seal(&two));
+        assert_ne!(of_one, of_two);
+        assert_eq!((seal(&one), seal(&two)), (of_one, of_two));
+    }
+}

@@ -135,7 +135,7 @@ impl InPlaceRecords {
     }
 
     /// Answers whether the alert is close_notify.
-    fn handle_alert(&mut self, content: &[u8]) -> Result<bool, TlsError> {
+    fn handle_alert(&self, content: &[u8]) -> Result<bool, TlsError> {
         // RFC 8446 section 5.1: one alert in one record, whole.
         let &[level, description] = content else {
             return Err(protocol("a malformed alert", AlertDescription::DecodeError));

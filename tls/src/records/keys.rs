@@ -139,6 +139,18 @@ impl Keys {
         Context::new(self.algorithm, key)
     }
 
+    /// Keys that were never negotiated.
+    #[cfg(test)]
+    pub(super) fn made_up(algorithm: Algorithm, secret: u8) -> Self {
+        let mut keys = Self::empty();
+        keys.algorithm = algorithm;
+        keys.records_max = algorithm.records_max();
+        keys.secret = [secret; SECRET_LEN_MAX];
+        keys.derive().unwrap();
+        keys.id = next_id();
+        keys
+    }
+
     #[cfg(test)]
     pub(super) fn set_records_max(&mut self, records_max: u64) {
         self.records_max = records_max;
