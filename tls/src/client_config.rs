@@ -32,6 +32,7 @@ struct Inner {
     /// `None` when verification is switched off.
     verifier: Option<Arc<WebPkiServerVerifier>>,
     record_layer: RecordLayer,
+    records_per_key_max: Option<u64>,
 }
 
 /// What one connection is made with.
@@ -66,7 +67,8 @@ impl ClientConfig {
         }
         let secrets = match self.inner.record_layer {
             RecordLayer::InPlace => {
-                let secrets = Arc::new(SecretCatcher::new(Arc::clone(&config.key_log)));
+                let records_max = self.inner.records_per_key_max.unwrap_or(u64::MAX);
+                let secrets = Arc::new(SecretCatcher::new(Arc::clone(&config.key_log), records_max));
                 config.key_log = Arc::<SecretCatcher>::clone(&secrets);
                 config.enable_secret_extraction = true;
                 Some(secrets)
@@ -97,6 +99,7 @@ pub struct ClientConfigBuilder {
     versions: Versions,
     no_verification: bool,
     record_layer: RecordLayer,
+    records_per_key_max: Option<u64>,
 }
 
 impl ClientConfigBuilder {
@@ -133,6 +136,14 @@ impl ClientConfigBuilder {
         self
     }
 
+    /// How many records a key may protect in place, if that is less than its algorithm allows (2^23 for AES-GCM, RFC 8446
+    /// section 5.5); at least 1. Then TLS 1.3 goes over to new keys, and TLS 1.2 has to close.
+    #[must_use]
+    pub fn records_per_key_max(mut self, records: u64) -> Self {
+        self.records_per_key_max = Some(records.max(1));
+        self
+    }
+
     /// Takes any server certificate, whoever issued it and whatever its names and dates are. Whoever can answer the
     /// connection can then read and change everything.
     #[must_use]
@@ -165,6 +176,7 @@ impl ClientConfigBuilder {
                 base,
                 verifier,
                 record_layer: self.record_layer,
+                records_per_key_max: self.records_per_key_max,
             }),
         })
     }

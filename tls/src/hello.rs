@@ -74,7 +74,7 @@ impl AwaitHello {
             let offered = alpn.take(OFFERED_SHOWN).map(<[u8]>::to_vec).collect();
             return Err(diagnosis::no_application_protocol(offered, out));
         };
-        let (rustls, secrets) = choice.for_connection(self.config.record_layer());
+        let (rustls, secrets) = self.config.for_connection(&choice);
         let connection = Connection::server(rustls).map_err(diagnosis::internal)?;
         Ok(Chosen {
             connection,

@@ -15,6 +15,7 @@ use crate::crypto::SECRET_LEN_MAX;
 pub(crate) struct SecretCatcher {
     secrets: Mutex<TrafficSecrets>,
     next: Arc<dyn KeyLog>,
+    records_max: u64,
 }
 
 /// What was caught; zeros before that.
@@ -24,14 +25,20 @@ pub(crate) struct TrafficSecrets {
 }
 
 impl SecretCatcher {
-    pub(crate) fn new(next: Arc<dyn KeyLog>) -> Self {
+    pub(crate) fn new(next: Arc<dyn KeyLog>, records_max: u64) -> Self {
         Self {
             secrets: Mutex::new(TrafficSecrets {
                 client: [0; SECRET_LEN_MAX],
                 server: [0; SECRET_LEN_MAX],
             }),
             next,
+            records_max,
         }
+    }
+
+    /// How many records the configuration lets one key protect, besides what the algorithm does.
+    pub(crate) fn records_max(&self) -> u64 {
+        self.records_max
     }
 
     /// Lends the secrets of client and server, and forgets them.
@@ -98,8 +105,8 @@ mod tests {
 
     #[test]
     fn secrets_are_taken_once_and_passed_on() {
-        let last = Arc::new(SecretCatcher::new(Arc::new(rustls::NoKeyLog)));
-        let catcher = SecretCatcher::new(Arc::<SecretCatcher>::clone(&last));
+        let last = Arc::new(SecretCatcher::new(Arc::new(rustls::NoKeyLog), 1));
+        let catcher = SecretCatcher::new(Arc::<SecretCatcher>::clone(&last), 1);
         assert!(catcher.will_log(CLIENT_SECRET) && !catcher.will_log("EXPORTER_SECRET"));
         catcher.log(CLIENT_SECRET, b"random", &[1; 32]);
         catcher.log(SERVER_SECRET, b"random", &[2; 48]);

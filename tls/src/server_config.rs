@@ -28,6 +28,7 @@ struct Inner {
     /// For clients that offer no ALPN.
     no_alpn: NoAlpn,
     record_layer: RecordLayer,
+    records_per_key_max: Option<u64>,
 }
 
 /// One ALPN name's configuration. Each has one of its own, so that nothing of one, such as a session ticket, counts
@@ -55,8 +56,26 @@ pub(crate) struct Choice {
 }
 
 impl ServerConfig {
-    pub(crate) fn record_layer(&self) -> RecordLayer {
-        self.inner.record_layer
+    /// The chosen configuration for one connection, and what the in-place record layer goes on with, if that is to be
+    /// used.
+    ///
+    /// The secrets are logged long before the handshake is over. With a configuration of its own they can only be this
+    /// connection's.
+    pub(crate) fn for_connection(
+        &self,
+        choice: &Choice,
+    ) -> (Arc<rustls::ServerConfig>, Option<Arc<SecretCatcher>>) {
+        match self.inner.record_layer {
+            RecordLayer::InPlace => {
+                let mut config = rustls::ServerConfig::clone(&choice.rustls);
+                let records_max = self.inner.records_per_key_max.unwrap_or(u64::MAX);
+                let secrets = Arc::new(SecretCatcher::new(Arc::clone(&config.key_log), records_max));
+                config.key_log = Arc::<SecretCatcher>::clone(&secrets);
+                config.enable_secret_extraction = true;
+                (Arc::new(config), Some(secrets))
+            }
+            RecordLayer::Rustls => (Arc::clone(&choice.rustls), None),
+        }
     }
 
     /// The configuration for a client that offers these names: the first of the table that is among them, so the
@@ -91,28 +110,6 @@ impl ServerConfig {
     }
 }
 
-impl Choice {
-    /// The configuration for one connection, and what the in-place record layer goes on with, if that is to be used.
-    ///
-    /// The secrets are logged long before the handshake is over. With a configuration of its own they can only be this
-    /// connection's.
-    pub(crate) fn for_connection(
-        &self,
-        record_layer: RecordLayer,
-    ) -> (Arc<rustls::ServerConfig>, Option<Arc<SecretCatcher>>) {
-        match record_layer {
-            RecordLayer::InPlace => {
-                let mut config = rustls::ServerConfig::clone(&self.rustls);
-                let secrets = Arc::new(SecretCatcher::new(Arc::clone(&config.key_log)));
-                config.key_log = Arc::<SecretCatcher>::clone(&secrets);
-                config.enable_secret_extraction = true;
-                (Arc::new(config), Some(secrets))
-            }
-            RecordLayer::Rustls => (Arc::clone(&self.rustls), None),
-        }
-    }
-}
-
 impl fmt::Debug for ServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.inner.table.iter().map(|entry| entry.name.escape_ascii());
@@ -133,6 +130,7 @@ pub struct ServerConfigBuilder {
     no_alpn: Absent,
     versions: Versions,
     record_layer: RecordLayer,
+    records_per_key_max: Option<u64>,
 }
 
 impl ServerConfigBuilder {
@@ -144,6 +142,7 @@ impl ServerConfigBuilder {
             no_alpn: Absent::CloseAfterHandshake,
             versions: Versions::Both,
             record_layer: RecordLayer::default(),
+            records_per_key_max: None,
         }
     }
 
@@ -173,6 +172,14 @@ impl ServerConfigBuilder {
     #[must_use]
     pub fn record_layer(mut self, record_layer: RecordLayer) -> Self {
         self.record_layer = record_layer;
+        self
+    }
+
+    /// How many records a key may protect in place, if that is less than its algorithm allows (2^23 for AES-GCM, RFC 8446
+    /// section 5.5); at least 1. Then TLS 1.3 goes over to new keys, and TLS 1.2 has to close.
+    #[must_use]
+    pub fn records_per_key_max(mut self, records: u64) -> Self {
+        self.records_per_key_max = Some(records.max(1));
         self
     }
 
@@ -209,6 +216,7 @@ impl ServerConfigBuilder {
                 table,
                 no_alpn,
                 record_layer: self.record_layer,
+                records_per_key_max: self.records_per_key_max,
             }),
         })
     }

@@ -69,8 +69,13 @@ impl InPlaceRecords {
                 Role::Server => (client, server),
             };
             let ((rx_sequence, rx_keys), (tx_sequence, tx_keys)) = (&extracted.rx, &extracted.tx);
-            records.rx.load(*rx_sequence, rx_keys, tls13.then_some(rx))?;
-            records.tx.load(*tx_sequence, tx_keys, tls13.then_some(tx))
+            let records_max = secrets.records_max();
+            records
+                .rx
+                .load(*rx_sequence, rx_keys, tls13.then_some(rx), records_max)?;
+            records
+                .tx
+                .load(*tx_sequence, tx_keys, tls13.then_some(tx), records_max)
         };
         secrets
             .take(load)

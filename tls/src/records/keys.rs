@@ -43,6 +43,7 @@ impl Keys {
         sequence: u64,
         extracted: &ConnectionTrafficSecrets,
         secret: Option<&[u8; SECRET_LEN_MAX]>,
+        records_max: u64,
     ) -> Result<(), CryptoError> {
         let (algorithm, key, iv) = match extracted {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Algorithm::Aes128Gcm, key, iv),
@@ -51,7 +52,7 @@ impl Keys {
             _ => return Err(CryptoError),
         };
         self.algorithm = algorithm;
-        self.records_max = algorithm.records_max();
+        self.records_max = algorithm.records_max().min(records_max);
         if let Some(secret) = secret {
             self.secret.copy_from_slice(secret);
             // The secret must be the one of these keys, or the first key update would end the connection.
