@@ -238,11 +238,11 @@ impl Forger {
 
 impl Direction {
     fn new((sequence, extracted): (u64, ConnectionTrafficSecrets), suite: usize, secret: Vec<u8>) -> Self {
-        let (key, iv) = match &extracted {
-            ConnectionTrafficSecrets::Aes128Gcm { key, iv }
-            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
-            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
-            _ => panic!("another algorithm"),
+        let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = &extracted
+        else {
+            panic!("another algorithm");
         };
         Self {
             sequence,
