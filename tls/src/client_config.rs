@@ -8,7 +8,8 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use crate::provider::provider;
+use crate::key_log::KeyLogFile;
+use crate::provider::{KeyExchangeGroup, Parameters, provider};
 use crate::{
     error::ConfigError,
     identity::Identity,
@@ -100,6 +101,8 @@ pub struct ClientConfigBuilder {
     no_verification: bool,
     record_layer: RecordLayer,
     records_per_key_max: Option<u64>,
+    parameters: Parameters,
+    key_log: Option<KeyLogFile>,
 }
 
 impl ClientConfigBuilder {
@@ -126,6 +129,28 @@ impl ClientConfigBuilder {
     #[must_use]
     pub fn versions(mut self, versions: Versions) -> Self {
         self.versions = versions;
+        self
+    }
+
+    /// The cipher suites to allow, by their IANA names (`TLS13_AES_128_GCM_SHA256`), in order of preference; all that
+    /// rustls has unless it is said.
+    #[must_use]
+    pub fn cipher_suites(mut self, names: &[&str]) -> Self {
+        self.parameters.cipher_suites = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// The groups for the key exchange, in order of preference; X25519, P-256 and P-384 unless it is said.
+    #[must_use]
+    pub fn key_exchange_groups(mut self, groups: &[KeyExchangeGroup]) -> Self {
+        self.parameters.key_exchange_groups = groups.to_vec();
+        self
+    }
+
+    /// Writes the secrets of every connection to a file, so that its traffic can be read elsewhere.
+    #[must_use]
+    pub fn key_log_file(mut self, file: KeyLogFile) -> Self {
+        self.key_log = Some(file);
         self
     }
 
@@ -158,7 +183,7 @@ impl ClientConfigBuilder {
     /// If there are no roots, or an ALPN name is not usable.
     pub fn build(self) -> Result<ClientConfig, ConfigError> {
         check_alpn(&self.alpn)?;
-        let provider = provider()?;
+        let provider = provider(&self.parameters)?;
         let verifier = if self.no_verification {
             None
         } else {
@@ -171,6 +196,9 @@ impl ClientConfigBuilder {
         // The session compares the selected name itself, to say which one it was.
         base.check_selected_alpn = false;
         base.resumption = Resumption::disabled();
+        if let Some(file) = self.key_log {
+            base.key_log = Arc::new(file);
+        }
         Ok(ClientConfig {
             inner: Arc::new(Inner {
                 base,

@@ -306,6 +306,13 @@ pub enum ConfigError {
         /// What the system said.
         detail: String,
     },
+    /// A file could not be opened for writing.
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        detail: String,
+    },
     /// A source of trusted certificates holds none.
     NoRoots {
         /// Which one: a file, the system's store, the bytes given.
@@ -326,6 +333,8 @@ pub enum ConfigError {
     UnknownAlpn(Vec<u8>),
     /// A server needs at least one ALPN name.
     NoAlpn,
+    /// There is no cipher suite of this name.
+    UnknownCipherSuite(String),
     /// The text is neither a DNS name nor an IP address.
     BadServerName(String),
     /// rustls refused the configuration.
@@ -339,6 +348,9 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { path, detail } => write!(f, "{} cannot be read: {detail}", path.display()),
+            Self::Unwritable { path, detail } => {
+                write!(f, "{} cannot be written to: {detail}", path.display())
+            }
             Self::NoRoots { source } => write!(f, "{source} holds no certificate"),
             Self::BadRoot { source, detail } => write!(
                 f,
@@ -354,6 +366,10 @@ impl fmt::Display for ConfigError {
             ),
             Self::UnknownAlpn(name) => write!(f, "ALPN name \"{}\" is not in the table", name.escape_ascii()),
             Self::NoAlpn => f.write_str("a server needs at least one ALPN name"),
+            Self::UnknownCipherSuite(name) => write!(
+                f,
+                "there is no cipher suite \"{name}\"; one is called TLS13_AES_128_GCM_SHA256, for example"
+            ),
             Self::BadServerName(name) => write!(f, "\"{name}\" is neither a DNS name nor an IP address"),
             Self::Refused { detail } => write!(f, "the TLS configuration is not usable: {detail}"),
         }

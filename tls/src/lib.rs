@@ -72,6 +72,7 @@ mod diagnosis;
 mod error;
 mod hello;
 mod identity;
+mod key_log;
 mod provider;
 mod reader;
 mod records;
@@ -89,6 +90,8 @@ pub use client_config::{ClientConfig, ClientConfigBuilder, ServerName, Versions}
 pub use client_hello::{AlpnNames, ClientHello, Peek};
 pub use error::{ConfigError, Reason, TlsError};
 pub use identity::{Identity, IdentityError};
+pub use key_log::KeyLogFile;
+pub use provider::KeyExchangeGroup;
 pub use records::{Framing, Opened, RECORD_LEN_MAX, RecordLayer, Scratch};
 pub use roots::Roots;
 pub use server_config::{Absent, ClientAuth, ServerConfig, ServerConfigBuilder};

@@ -6,7 +6,8 @@ use rustls::{
     sign::SingleCertAndKey,
 };
 
-use crate::provider::provider;
+use crate::key_log::KeyLogFile;
+use crate::provider::{KeyExchangeGroup, Parameters, provider};
 use crate::{
     client_config::{Versions, check_alpn, refused},
     error::ConfigError,
@@ -131,6 +132,8 @@ pub struct ServerConfigBuilder {
     versions: Versions,
     record_layer: RecordLayer,
     records_per_key_max: Option<u64>,
+    parameters: Parameters,
+    key_log: Option<KeyLogFile>,
 }
 
 impl ServerConfigBuilder {
@@ -143,6 +146,8 @@ impl ServerConfigBuilder {
             versions: Versions::Both,
             record_layer: RecordLayer::default(),
             records_per_key_max: None,
+            parameters: Parameters::default(),
+            key_log: None,
         }
     }
 
@@ -165,6 +170,28 @@ impl ServerConfigBuilder {
     #[must_use]
     pub fn versions(mut self, versions: Versions) -> Self {
         self.versions = versions;
+        self
+    }
+
+    /// The cipher suites to allow, by their IANA names (`TLS13_AES_128_GCM_SHA256`), in order of preference; all that
+    /// rustls has unless it is said.
+    #[must_use]
+    pub fn cipher_suites(mut self, names: &[&str]) -> Self {
+        self.parameters.cipher_suites = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// The groups for the key exchange, in order of preference; X25519, P-256 and P-384 unless it is said.
+    #[must_use]
+    pub fn key_exchange_groups(mut self, groups: &[KeyExchangeGroup]) -> Self {
+        self.parameters.key_exchange_groups = groups.to_vec();
+        self
+    }
+
+    /// Writes the secrets of every connection to a file, so that its traffic can be read elsewhere.
+    #[must_use]
+    pub fn key_log_file(mut self, file: KeyLogFile) -> Self {
+        self.key_log = Some(file);
         self
     }
 
@@ -193,7 +220,7 @@ impl ServerConfigBuilder {
             return Err(ConfigError::NoAlpn);
         }
         check_alpn(&names)?;
-        let maker = Maker::new(&self.identity, self.versions)?;
+        let maker = Maker::new(&self.identity, self.versions, &self.parameters, self.key_log)?;
         let mut table = Vec::with_capacity(names.len());
         for (name, client_auth) in self.table {
             let rustls = maker.make(Some(&name), &client_auth)?;
@@ -246,15 +273,22 @@ struct Maker {
     provider: Arc<CryptoProvider>,
     versions: Versions,
     certificate: Arc<SingleCertAndKey>,
+    key_log: Option<Arc<KeyLogFile>>,
 }
 
 impl Maker {
-    fn new(identity: &Identity, versions: Versions) -> Result<Self, ConfigError> {
+    fn new(
+        identity: &Identity,
+        versions: Versions,
+        parameters: &Parameters,
+        key_log: Option<KeyLogFile>,
+    ) -> Result<Self, ConfigError> {
         let certified_key = identity.certified_key().map_err(refused)?;
         Ok(Self {
-            provider: provider()?,
+            provider: provider(parameters)?,
             versions,
             certificate: Arc::new(SingleCertAndKey::from(certified_key)),
+            key_log: key_log.map(Arc::new),
         })
     }
 
@@ -282,6 +316,9 @@ impl Maker {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
+        if let Some(file) = &self.key_log {
+            config.key_log = Arc::<KeyLogFile>::clone(file);
+        }
         Ok(Arc::new(config))
     }
 }
