@@ -264,3 +264,76 @@ fn plaintext_after_the_handshake_is_refused() {
         }
     }
 }
+
+/// RFC 5288 section 3: no nonce is used twice with one key. Finished was sealed by rustls, with the same key.
+#[test]
+fn nonces_go_on_after_the_hand_over() {
+    let world = World::new();
+    let client = client_builder(&world.authority, &[CA_NAME], Versions::Tls12)
+        .cipher_suites(&["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"])
+        .build()
+        .unwrap();
+    let mut pair = Pair::new(&client, "localhost", Some(&world.device), &world.server);
+    let mut sent = [Vec::new(), Vec::new()];
+    while !pair.client.out.is_empty() || !pair.server.out.is_empty() {
+        let bytes = pair.client.take_out();
+        pair.server.deliver(&bytes);
+        sent[0].extend(bytes);
+        let bytes = pair.server.take_out();
+        pair.client.deliver(&bytes);
+        sent[1].extend(bytes);
+    }
+    for (end, sent) in [&mut pair.client, &mut pair.server].into_iter().zip(&mut sent) {
+        for _ in 0..3 {
+            sent.extend(end.seal(b"data").unwrap());
+        }
+        end.session.close_notify(sent);
+        let mut encrypted = false;
+        let mut nonces = Vec::new();
+        let mut rest = &sent[..];
+        while let [content_type, _, _, high, low, after @ ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            if encrypted {
+                nonces.push(u64::from_be_bytes(*after.first_chunk().unwrap()));
+            }
+            encrypted |= *content_type == 20;
+            rest = &after[length..];
+        }
+        // Finished, three records of data, close_notify: the sequence number is what differs (see `Keys::nonce`).
+        let sequences: Vec<u64> = nonces.iter().map(|nonce| nonce ^ nonces[0]).collect();
+        assert_eq!(sequences, [0, 1, 2, 3, 4]);
+    }
+}
+
+/// What is left of a connection that failed or was closed is no key: its machinery is gone, and so are expanded keys.
+#[test]
+fn a_failed_session_keeps_no_keys() {
+    for versions in VERSIONS {
+        let mut pair = World::established((versions, RecordLayer::InPlace));
+        let mut record = pair.client.seal(b"data").unwrap();
+        pair.server.deliver(&record);
+        let in_use = pair.server.scratch.keys_bytes();
+        record[20] ^= 1;
+        pair.server.deliver(&record);
+        assert_eq!(pair.server.slug(), "tls_bad_record");
+        assert!(pair.server.scratch.keys_bytes() < in_use);
+        let held = pair.client.scratch.keys_bytes();
+        pair.client.session.release(&mut pair.client.scratch);
+        assert!(pair.client.scratch.keys_bytes() < held);
+        // It goes on, if it was not over: the key is expanded again.
+        pair.client.seal(b"data").unwrap();
+    }
+}
+
+/// What was negotiated is there until the first data, in either direction.
+#[test]
+fn what_was_negotiated_is_let_go_of() {
+    for case in CASES {
+        let mut pair = World::established(case);
+        assert!(pair.client.session.info().is_some() && pair.server.session.info().is_some());
+        let record = pair.client.seal(b"data").unwrap();
+        assert!(pair.client.session.info().is_none() && pair.server.session.info().is_some());
+        pair.server.deliver(&record);
+        assert!(pair.server.session.info().is_none());
+    }
+}
