@@ -70,19 +70,18 @@ impl Context {
             .map_err(|_| CryptoError)
     }
 
-    /// Encrypts `plain` where it lies; answers the tag.
+    /// Encrypts `plain` where it lies, and writes the tag to where it belongs.
     pub(crate) fn seal(
         &self,
         nonce: [u8; NONCE_LEN],
         aad: &[u8],
         plain: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], CryptoError> {
+        tag: &mut [u8; TAG_LEN],
+    ) -> Result<(), CryptoError> {
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self
-            .0
-            .seal_in_place_separate_tag(nonce, Aad::from(aad), plain)
-            .map_err(|_| CryptoError)?;
-        tag.as_ref().first_chunk().copied().ok_or(CryptoError)
+        self.0
+            .seal_in_place_scatter(nonce, Aad::from(aad), plain, &[], tag)
+            .map_err(|_| CryptoError)
     }
 }
 

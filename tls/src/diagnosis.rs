@@ -47,6 +47,27 @@ pub(crate) fn no_application_protocol(offered: Vec<Vec<u8>>, out: &mut Vec<u8>) 
     )
 }
 
+/// The application does not want this client, whose certificate is sound (RFC 8446 section 6.2).
+pub(crate) fn access_denied(detail: String) -> TlsError {
+    let reason = Reason::ClientCertRefused { detail };
+    TlsError::ours(reason, Some(AlertDescription::AccessDenied.into()))
+}
+
+/// The server name in the ClientHello is not one that is served, or there is none. Nothing is encrypted yet.
+pub(crate) fn server_name(name: Option<&str>, out: &mut Vec<u8>) -> TlsError {
+    let (reason, alert) = match name {
+        Some(name) => {
+            let reason = Reason::ServerNameUnknown {
+                name: name.to_owned(),
+            };
+            (reason, AlertDescription::UnrecognisedName)
+        }
+        None => (Reason::ServerNameMissing, AlertDescription::MissingExtension),
+    };
+    plain_alert(alert, out);
+    TlsError::ours(reason, Some(alert.into()))
+}
+
 pub(crate) fn protocol(detail: impl Into<String>, alert: Option<u8>) -> TlsError {
     TlsError::ours(
         Reason::Protocol {

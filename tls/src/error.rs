@@ -83,6 +83,15 @@ impl fmt::Display for TlsError {
                 )
             }
             Reason::AlpnMissing => f.write_str("the client offered no ALPN name, and this port needs one"),
+            Reason::ServerNameMissing => {
+                f.write_str("the client named no server (SNI), and this port needs one")
+            }
+            Reason::ServerNameUnknown { name } => {
+                write!(
+                    f,
+                    "the client asked for the server \"{name}\", which is not served here"
+                )
+            }
             Reason::ServerCaUnknown { issuer } if us => write!(
                 f,
                 "the server's certificate was issued by {}, which is none of the trusted authorities",
@@ -185,6 +194,13 @@ pub enum Reason {
     },
     /// Server: the client offered no ALPN, so the connection was closed after the handshake.
     AlpnMissing,
+    /// Server: the client sent no SNI, and the configuration requires it (alert 109, RFC 8446 section 9.2).
+    ServerNameMissing,
+    /// Server: the name in the client's SNI is none of those that are served (alert 112, RFC 6066 section 3).
+    ServerNameUnknown {
+        /// The name.
+        name: String,
+    },
     /// The issuer of the server's certificate is not trusted.
     ServerCaUnknown {
         /// The issuer in the server's certificate, if it could be read.
@@ -272,6 +288,8 @@ impl Reason {
             Self::AlpnNotSelected { .. } => "alpn_not_selected",
             Self::AlpnRefused { .. } => "alpn_refused",
             Self::AlpnMissing => "alpn_missing",
+            Self::ServerNameMissing => "server_name_missing",
+            Self::ServerNameUnknown { .. } => "server_name_unknown",
             Self::ServerCaUnknown { .. } => "server_ca_unknown",
             Self::ServerCertExpired { .. } => "server_cert_expired",
             Self::ServerCertNotYetValid { .. } => "server_cert_not_yet_valid",

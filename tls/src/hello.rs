@@ -40,6 +40,10 @@ impl AwaitHello {
         Self { config, split: None }
     }
 
+    pub(crate) fn config(&self) -> &ServerConfig {
+        &self.config
+    }
+
     /// Reads the ClientHello out of `bytes`, which is all that was received, and chooses the configuration for it;
     /// `None` while the hello is not whole. An alert is appended to `out` when it is refused.
     pub(crate) fn choose(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<Chosen>, TlsError> {
@@ -70,6 +74,9 @@ impl AwaitHello {
         server_name: Option<&str>,
         out: &mut Vec<u8>,
     ) -> Result<Chosen, TlsError> {
+        if !self.config.serves(server_name) {
+            return Err(diagnosis::server_name(server_name, out));
+        }
         let Some(choice) = self.config.choose(alpn.clone()) else {
             let offered = alpn.take(OFFERED_SHOWN).map(<[u8]>::to_vec).collect();
             return Err(diagnosis::no_application_protocol(offered, out));

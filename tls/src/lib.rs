@@ -94,5 +94,5 @@ pub use key_log::KeyLogFile;
 pub use provider::KeyExchangeGroup;
 pub use records::{Framing, Opened, RECORD_LEN_MAX, RecordLayer, Scratch};
 pub use roots::Roots;
-pub use server_config::{Absent, ClientAuth, ServerConfig, ServerConfigBuilder};
+pub use server_config::{Absent, ClientAuth, ServerConfig, ServerConfigBuilder, VerifiedClient};
 pub use session::{HANDSHAKE_LEN_MAX, HandshakeInfo, Stage, TlsSession, TlsVersion};

@@ -60,6 +60,9 @@ pub(crate) trait Records: Send {
     /// Appends a close_notify alert.
     fn close_notify(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError>;
 
+    /// Appends a fatal alert of that number; rustls cannot, and says close_notify. Nothing may follow.
+    fn fatal_alert(&mut self, alert: u8, out: &mut Vec<u8>) -> Result<(), TlsError>;
+
     /// Drops what the scratch keeps for this session.
     fn release(&mut self, scratch: &mut Scratch);
 }

@@ -30,6 +30,39 @@ struct Inner {
     no_alpn: NoAlpn,
     record_layer: RecordLayer,
     records_per_key_max: Option<u64>,
+    names: ServerNames,
+    check_client: Option<ClientCheck>,
+}
+
+/// Which server names clients may ask for.
+#[derive(Clone, Debug, Default)]
+struct ServerNames {
+    required: bool,
+    /// In lower case; any if it is empty.
+    served: Vec<String>,
+}
+
+/// See [`ServerConfigBuilder::check_client`].
+#[derive(Clone)]
+struct ClientCheck(Arc<dyn Fn(&VerifiedClient<'_>) -> Result<(), String> + Send + Sync>);
+
+impl fmt::Debug for ClientCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientCheck")
+    }
+}
+
+/// A client whose certificate was verified, for [`ServerConfigBuilder::check_client`].
+#[derive(Clone, Copy, Debug)]
+pub struct VerifiedClient<'a> {
+    /// Its certificate as DER.
+    pub certificate: &'a [u8],
+    /// SHA-256 of that: AWS's certificateId.
+    pub fingerprint: [u8; 32],
+    /// The DNS name in its SNI.
+    pub server_name: Option<&'a str>,
+    /// The ALPN name that was negotiated.
+    pub alpn: Option<&'a [u8]>,
 }
 
 /// One ALPN name's configuration. Each has one of its own, so that nothing of one, such as a session ticket, counts
@@ -76,6 +109,29 @@ impl ServerConfig {
                 (Arc::new(config), Some(secrets))
             }
             RecordLayer::Rustls => (Arc::clone(&choice.rustls), None),
+        }
+    }
+
+    /// Whether a client may ask for this server.
+    pub(crate) fn serves(&self, name: Option<&str>) -> bool {
+        let names = &self.inner.names;
+        match name {
+            None => !names.required,
+            Some(name) => {
+                names.served.is_empty()
+                    || names
+                        .served
+                        .iter()
+                        .any(|served| served.eq_ignore_ascii_case(name))
+            }
+        }
+    }
+
+    /// What the application says of a client with a certificate that was verified.
+    pub(crate) fn check_client(&self, client: &VerifiedClient<'_>) -> Result<(), String> {
+        match &self.inner.check_client {
+            Some(check) => (check.0)(client),
+            None => Ok(()),
         }
     }
 
@@ -132,6 +188,8 @@ pub struct ServerConfigBuilder {
     versions: Versions,
     record_layer: RecordLayer,
     records_per_key_max: Option<u64>,
+    names: ServerNames,
+    check_client: Option<ClientCheck>,
     parameters: Parameters,
     key_log: Option<KeyLogFile>,
 }
@@ -146,6 +204,8 @@ impl ServerConfigBuilder {
             versions: Versions::Both,
             record_layer: RecordLayer::default(),
             records_per_key_max: None,
+            names: ServerNames::default(),
+            check_client: None,
             parameters: Parameters::default(),
             key_log: None,
         }
@@ -170,6 +230,32 @@ impl ServerConfigBuilder {
     #[must_use]
     pub fn versions(mut self, versions: Versions) -> Self {
         self.versions = versions;
+        self
+    }
+
+    /// Refuses clients that name no server (SNI), with alert 109. Unless it is said they are served.
+    #[must_use]
+    pub fn require_server_name(mut self) -> Self {
+        self.names.required = true;
+        self
+    }
+
+    /// Refuses clients that name another server (SNI) than one of these, with alert 112. Unless it is said any name is
+    /// served.
+    #[must_use]
+    pub fn server_names(mut self, names: &[&str]) -> Self {
+        self.names.served = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// Asks `check` about each client whose certificate was verified: the reason that it gives refuses the client, with
+    /// alert 49 `access_denied` after the handshake. It runs on the thread of the session and should not take long.
+    #[must_use]
+    pub fn check_client(
+        mut self,
+        check: impl Fn(&VerifiedClient<'_>) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.check_client = Some(ClientCheck(Arc::new(check)));
         self
     }
 
@@ -244,6 +330,8 @@ impl ServerConfigBuilder {
                 no_alpn,
                 record_layer: self.record_layer,
                 records_per_key_max: self.records_per_key_max,
+                names: self.names,
+                check_client: self.check_client,
             }),
         })
     }

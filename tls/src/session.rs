@@ -12,7 +12,7 @@ use crate::{
     identity::Identity,
     records::{Framing, InPlaceRecords, Opened, Records, RustlsRecords, Scratch},
     secrets::SecretCatcher,
-    server_config::{Choice, ServerConfig},
+    server_config::{Choice, ServerConfig, VerifiedClient},
     verifier::NotingVerifier,
     x509,
 };
@@ -61,7 +61,10 @@ enum Expect {
         config: ClientConfig,
         verifier: Option<Arc<NotingVerifier>>,
     },
-    Server(Choice),
+    Server {
+        config: ServerConfig,
+        choice: Choice,
+    },
 }
 
 impl TlsSession {
@@ -304,12 +307,13 @@ impl TlsSession {
             else {
                 return Ok(Opened::NeedMore);
             };
+            let config = hello.config().clone();
             self.state = State::Handshake(Box::new(Handshake {
                 connection: Box::new(connection),
                 secrets,
                 server_name,
                 consumed: 0,
-                expect: Expect::Server(choice),
+                expect: Expect::Server { config, choice },
             }));
         }
         let State::Handshake(handshake) = &mut self.state else {
@@ -336,8 +340,11 @@ impl TlsSession {
             None => Box::new(RustlsRecords::new(handshake.connection)),
         };
         if let Err(error) = verdict {
-            // The peer learns of it by close_notify: the handshake itself was without fault.
-            records.close_notify(out)?;
+            match error.alert() {
+                Some(alert) => records.fatal_alert(alert, out)?,
+                // The peer learns of it by close_notify: the handshake itself was without fault.
+                None => records.close_notify(out)?,
+            }
             return Err(error);
         }
         self.info = Some(Box::new(info));
@@ -439,16 +446,26 @@ impl Handshake {
                 let issuer = || leaf(&self.connection).and_then(x509::issuer);
                 check_selected(config.alpn(), chosen, issuer)
             }
-            Expect::Server(choice) if choice.alpn.as_deref() != chosen => Err(diagnosis::internal(
+            Expect::Server { choice, .. } if choice.alpn.as_deref() != chosen => Err(diagnosis::internal(
                 "the negotiated ALPN name is not the one that the configuration was chosen for",
             )),
-            Expect::Server(choice) if choice.client_auth && leaf(&self.connection).is_none() => {
+            Expect::Server { choice, .. } if choice.client_auth && leaf(&self.connection).is_none() => {
                 Err(TlsError::ours(Reason::ClientCertRequired, None))
             }
-            Expect::Server(choice) if choice.close_after_handshake => {
+            Expect::Server { choice, .. } if choice.close_after_handshake => {
                 Err(TlsError::ours(Reason::AlpnMissing, None))
             }
-            Expect::Server(_) => Ok(()),
+            Expect::Server { config, .. } => match leaf(&self.connection) {
+                Some(certificate) => config
+                    .check_client(&VerifiedClient {
+                        certificate,
+                        fingerprint: x509::fingerprint(certificate),
+                        server_name: self.server_name.as_deref(),
+                        alpn: chosen,
+                    })
+                    .map_err(diagnosis::access_denied),
+                None => Ok(()),
+            },
         }
     }
 }

@@ -143,7 +143,7 @@ impl Format {
             Self::Tls13 => {
                 *header = [APPLICATION_DATA, 3, 3, high, low];
                 *plain.last_mut().ok_or(CryptoError)? = content_type;
-                *tag = context.seal(nonce, header, plain)?;
+                context.seal(nonce, header, plain, tag)
             }
             Self::Tls12Gcm => {
                 *header = [content_type, 3, 3, high, low];
@@ -153,15 +153,14 @@ impl Format {
                 let aad = tls12_aad(sequence, header, plain.len());
                 let [_, _, _, _, sent @ ..] = nonce;
                 *explicit = sent;
-                *tag = context.seal(nonce, &aad, plain)?;
+                context.seal(nonce, &aad, plain, tag)
             }
             Self::Tls12ChaCha => {
                 *header = [content_type, 3, 3, high, low];
                 let aad = tls12_aad(sequence, header, plain.len());
-                *tag = context.seal(nonce, &aad, plain)?;
+                context.seal(nonce, &aad, plain, tag)
             }
         }
-        Ok(())
     }
 }
 

@@ -231,6 +231,12 @@ impl InPlaceRecords {
         append(self.format, &mut self.tx, context, ALERT, &alert, out).map_err(broken)
     }
 
+    /// Appends the last alert. The key is expanded for this one record.
+    fn append_last(&mut self, alert: &[u8; 2], out: &mut Vec<u8>) -> Result<(), TlsError> {
+        let context = self.tx.expand().map_err(broken)?;
+        append(self.format, &mut self.tx, &context, ALERT, alert, out).map_err(broken)
+    }
+
     /// Writes a KeyUpdate under the old keys into its room and goes over to the next ones.
     fn update_tx(&mut self, scratch: &mut Scratch, room: &mut [u8]) -> Result<(), CryptoError> {
         let message = [KEY_UPDATE, 0, 0, 1, UPDATE_NOT_REQUESTED];
@@ -320,10 +326,11 @@ impl Records for InPlaceRecords {
     }
 
     fn close_notify(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
-        // The key is expanded for this one record: it is the last.
-        let alert = [WARNING, AlertDescription::CloseNotify.into()];
-        let context = self.tx.expand().map_err(broken)?;
-        append(self.format, &mut self.tx, &context, ALERT, &alert, out).map_err(broken)
+        self.append_last(&[WARNING, AlertDescription::CloseNotify.into()], out)
+    }
+
+    fn fatal_alert(&mut self, alert: u8, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        self.append_last(&[FATAL, alert], out)
     }
 
     fn release(&mut self, scratch: &mut Scratch) {

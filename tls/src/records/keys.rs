@@ -119,20 +119,15 @@ impl Keys {
     /// The IV combined with a sequence number (RFC 8446 section 5.3, RFC 7905 section 2; for AES-GCM in TLS 1.2, where
     /// the sender is free to choose, rustls began to do so in the handshake).
     pub(super) fn nonce(&self, sequence: u64) -> [u8; NONCE_LEN] {
-        let mut nonce = self.iv;
-        for (byte, of_sequence) in nonce.iter_mut().skip(4).zip(sequence.to_be_bytes()) {
-            *byte ^= of_sequence;
-        }
-        nonce
+        let [_, _, _, _, last @ ..] = self.iv;
+        self.nonce_with((u64::from_be_bytes(last) ^ sequence).to_be_bytes())
     }
 
     /// The nonce of a record that carries 8 bytes of it (RFC 5288 section 3).
     pub(super) fn nonce_with(&self, explicit: [u8; 8]) -> [u8; NONCE_LEN] {
-        let mut nonce = self.iv;
-        for (byte, given) in nonce.iter_mut().skip(4).zip(explicit) {
-            *byte = given;
-        }
-        nonce
+        let [a, b, c, d, ..] = self.iv;
+        let [e, f, g, h, i, j, k, l] = explicit;
+        [a, b, c, d, e, f, g, h, i, j, k, l]
     }
 
     pub(super) fn expand(&self) -> Result<Context, CryptoError> {

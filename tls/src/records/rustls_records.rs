@@ -58,5 +58,9 @@ impl Records for RustlsRecords {
             .map_err(|failure| self.connection.diagnose(failure, None))
     }
 
+    fn fatal_alert(&mut self, _: u8, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        self.close_notify(out)
+    }
+
     fn release(&mut self, _: &mut Scratch) {}
 }
