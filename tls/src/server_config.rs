@@ -44,7 +44,9 @@ struct ServerNames {
 
 /// See [`ServerConfigBuilder::check_client`].
 #[derive(Clone)]
-struct ClientCheck(Arc<dyn Fn(&VerifiedClient<'_>) -> Result<(), String> + Send + Sync>);
+struct ClientCheck(Arc<CheckClient>);
+
+type CheckClient = dyn Fn(&VerifiedClient<'_>) -> Result<(), String> + Send + Sync;
 
 impl fmt::Debug for ClientCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
