@@ -168,7 +168,7 @@ fn core(
         hot: Some(RecvBuf::new(hot)),
         lent: None,
         pool,
-        scratch: Scratch::new(),
+        scratch: Scratch::with_keys_max(limits.tls_keys_max),
         flight: Vec::new(),
         links: Links::default(),
         ids,

@@ -283,10 +283,15 @@ impl Connection {
         tools: &mut Tools<'_>,
     ) -> Result<Option<(Block, Range<usize>)>, TlsError> {
         let tls = &mut self.tls;
-        self.send.take_ready(|block, plain| match tls {
+        let ready = self.send.take_ready(|block, plain| match tls {
             Some(tls) => tls.seal(tools.scratch, block, plain),
             None => Ok(plain),
-        })
+        });
+        if ready.is_err() {
+            // Nothing can be sealed any more, so nothing of it can be sent.
+            self.send.clear(tools.pool);
+        }
+        ready
     }
 
     /// The driver has sent its block.
@@ -314,7 +319,10 @@ impl Connection {
     }
 
     /// Gives every buffer back; the connection is not used any more.
-    pub(crate) fn release(mut self, pool: &mut Pool) {
+    pub(crate) fn release(mut self, pool: &mut Pool, scratch: &mut Scratch) {
+        if let Some(mut tls) = self.tls.take() {
+            tls.release(scratch);
+        }
         if let Some(parked) = self.parked.take() {
             parked.release(pool);
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fleetwire_tls::Scratch;
+
 /// The bounds of an engine. All are settings; what happens when one is reached stands at each. Counts of 0 are taken
 /// as 1.
 #[derive(Clone, Debug)]
@@ -27,6 +29,9 @@ pub struct Limits {
     /// Bytes of one shard's blocks that the application keeps by [`Message::retain`](crate::Message::retain)
     /// without a copy. Past it payloads are copied.
     pub retained_bytes_max: usize,
+    /// TLS keys of one shard that stay expanded, about 620 bytes each; a busy connection has two. Past it a key is
+    /// expanded again for its next record, which takes some 150 ns.
+    pub tls_keys_max: usize,
     /// Commands of [`EngineHandle`](crate::EngineHandle) that wait for one shard. Past it they answer `Full`.
     pub commands_max: usize,
     /// How long a publish may be unacknowledged before [`Event::AcksLate`](crate::Event::AcksLate) says so.
@@ -49,6 +54,7 @@ impl Default for Limits {
             in_flight_max: 100,
             buffer_bytes_max: 1024 * 1024 * 1024,
             retained_bytes_max: 64 * 1024 * 1024,
+            tls_keys_max: Scratch::KEYS_MAX,
             commands_max: 16 * 1024,
             ack_timeout: Duration::from_secs(10),
             pingresp_timeout: Duration::from_secs(30),
@@ -92,6 +98,7 @@ setters! {
     in_flight_max: u16,
     buffer_bytes_max: usize,
     retained_bytes_max: usize,
+    tls_keys_max: usize,
     commands_max: usize,
     ack_timeout: Duration,
     pingresp_timeout: Duration,

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use fleetwire_codec::ReasonCode;
 use fleetwire_codec::buffer::Link as Protection;
+use fleetwire_tls::TlsSession;
 
 use crate::connection::Connection;
 use crate::failure::Cause;
@@ -243,10 +244,15 @@ pub(crate) fn closed_cause(link: &Link, error: Option<&io::Error>, now: Instant)
             let text = format!("{done}CONNECT sent, the peer {how} after {millis} ms, no alert, no CONNACK");
             Cause::new(Slug::CLOSED_BEFORE_CONNACK, text)
         }
-        _ => Cause::new(
-            Slug::CONNECTION_LOST,
-            format!("the peer {how} without DISCONNECT"),
-        ),
+        _ => {
+            let tls = link.connection.tls.as_deref();
+            // RFC 8446 section 6.1: without close_notify it may not have been the peer that ended the stream.
+            let without = match tls.filter(|_| error.is_none()).map(TlsSession::eof) {
+                Some(Err(_)) => "without DISCONNECT and without close_notify",
+                _ => "without DISCONNECT",
+            };
+            Cause::new(Slug::CONNECTION_LOST, format!("the peer {how} {without}"))
+        }
     }
 }
 

@@ -56,6 +56,8 @@ counters! {
     bytes_copied "Bytes of packets that were copied within the process: joined, parked, kept as a copy, or copied by the TLS record layer.";
     buffer_bytes "Bytes of buffers in use.";
     buffer_bytes_max "The most bytes of buffers that were in use at once, summed over the shards' own peaks.";
+    tls_keys_bytes "Bytes of TLS keys that are kept expanded.";
+    tls_keys_expanded "Times that a TLS key had to be expanded, because it was not kept so.";
     parked_bytes "Bytes of buffers that hold partial packets.";
     wake_ups "Passes of the event loops.";
     accept_errors "Times that accepting failed, for want of descriptors for example.";

@@ -114,6 +114,8 @@ fn tls_next_step(slug: &str, around: &Circumstances) -> String {
         "tls_truncated" => "The stream was cut: by the broker's end, or by something in between.".into(),
         "tls_bad_record" => "Something in between changes the bytes, or the broker is broken.".into(),
         "tls_protocol" => "The other side breaks the TLS protocol: is it a TLS server at all?".into(),
+        "server_name_missing" | "server_name_unknown" => "The client must name a server that is served here (SNI).".into(),
+        "tls_keys_exhausted" => "TLS 1.2 has no way to new keys but a new connection, which comes; TLS 1.3 has one.".into(),
         "tls_closed" => "The TLS session was over already.".into(),
         "tls_internal" => "This is a fault of fleetwire: please report it with the command line and --seed.".into(),
         _ => String::new(),
@@ -209,6 +211,9 @@ mod tests {
         "tls_truncated",
         "tls_bad_record",
         "tls_protocol",
+        "server_name_missing",
+        "server_name_unknown",
+        "tls_keys_exhausted",
         "tls_closed",
         "tls_internal",
     ];

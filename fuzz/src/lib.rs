@@ -2,6 +2,8 @@
 //!
 //! `cargo test --workspace` includes this file in a test of stable Rust that replays the corpora.
 
+pub mod tls;
+
 use std::str;
 
 use fleetwire_codec::frame::{self, Frame, Measure, Split};

@@ -8,11 +8,14 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use crate::provider::provider;
+use crate::key_log::KeyLogFile;
+use crate::provider::{KeyExchangeGroup, Parameters, provider};
 use crate::{
     error::ConfigError,
     identity::Identity,
+    records::RecordLayer,
     roots::Roots,
+    secrets::SecretCatcher,
     verifier::{AcceptAnyServer, NotingVerifier},
 };
 
@@ -29,6 +32,16 @@ struct Inner {
     base: rustls::ClientConfig,
     /// `None` when verification is switched off.
     verifier: Option<Arc<WebPkiServerVerifier>>,
+    record_layer: RecordLayer,
+    records_per_key_max: Option<u64>,
+}
+
+/// What one connection is made with.
+pub(crate) struct ForConnection {
+    pub(crate) rustls: Arc<rustls::ClientConfig>,
+    pub(crate) verifier: Option<Arc<NotingVerifier>>,
+    /// What the in-place record layer goes on with; `None` if rustls's is used.
+    pub(crate) secrets: Option<Arc<SecretCatcher>>,
 }
 
 impl ClientConfig {
@@ -38,10 +51,7 @@ impl ClientConfig {
     }
 
     /// The configuration of one connection: the shared one with this device's certificate and a verifier of its own.
-    pub(crate) fn for_connection(
-        &self,
-        identity: Option<&Identity>,
-    ) -> Result<(Arc<rustls::ClientConfig>, Option<Arc<NotingVerifier>>), rustls::Error> {
+    pub(crate) fn for_connection(&self, identity: Option<&Identity>) -> Result<ForConnection, rustls::Error> {
         let mut config = self.inner.base.clone();
         if let Some(identity) = identity {
             config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.certified_key()?));
@@ -56,7 +66,21 @@ impl ClientConfig {
                 .dangerous()
                 .set_certificate_verifier(Arc::<NotingVerifier>::clone(verifier));
         }
-        Ok((Arc::new(config), verifier))
+        let secrets = match self.inner.record_layer {
+            RecordLayer::InPlace => {
+                let records_max = self.inner.records_per_key_max.unwrap_or(u64::MAX);
+                let secrets = Arc::new(SecretCatcher::new(Arc::clone(&config.key_log), records_max));
+                config.key_log = Arc::<SecretCatcher>::clone(&secrets);
+                config.enable_secret_extraction = true;
+                Some(secrets)
+            }
+            RecordLayer::Rustls => None,
+        };
+        Ok(ForConnection {
+            rustls: Arc::new(config),
+            verifier,
+            secrets,
+        })
     }
 }
 
@@ -75,6 +99,10 @@ pub struct ClientConfigBuilder {
     alpn: Vec<Vec<u8>>,
     versions: Versions,
     no_verification: bool,
+    record_layer: RecordLayer,
+    records_per_key_max: Option<u64>,
+    parameters: Parameters,
+    key_log: Option<KeyLogFile>,
 }
 
 impl ClientConfigBuilder {
@@ -104,6 +132,43 @@ impl ClientConfigBuilder {
         self
     }
 
+    /// The cipher suites to allow, by their IANA names (`TLS13_AES_128_GCM_SHA256`), in order of preference; all that
+    /// rustls has unless it is said.
+    #[must_use]
+    pub fn cipher_suites(mut self, names: &[&str]) -> Self {
+        self.parameters.cipher_suites = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// The groups for the key exchange, in order of preference; X25519, P-256 and P-384 unless it is said.
+    #[must_use]
+    pub fn key_exchange_groups(mut self, groups: &[KeyExchangeGroup]) -> Self {
+        self.parameters.key_exchange_groups = groups.to_vec();
+        self
+    }
+
+    /// Writes the secrets of every connection to a file, so that its traffic can be read elsewhere.
+    #[must_use]
+    pub fn key_log_file(mut self, file: KeyLogFile) -> Self {
+        self.key_log = Some(file);
+        self
+    }
+
+    /// Who protects the records after the handshake.
+    #[must_use]
+    pub fn record_layer(mut self, record_layer: RecordLayer) -> Self {
+        self.record_layer = record_layer;
+        self
+    }
+
+    /// How many records a key may protect in place, if that is less than its algorithm allows (2^23 for AES-GCM, RFC 8446
+    /// section 5.5); at least 1. Then TLS 1.3 goes over to new keys, and TLS 1.2 has to close.
+    #[must_use]
+    pub fn records_per_key_max(mut self, records: u64) -> Self {
+        self.records_per_key_max = Some(records.max(1));
+        self
+    }
+
     /// Takes any server certificate, whoever issued it and whatever its names and dates are. Whoever can answer the
     /// connection can then read and change everything.
     #[must_use]
@@ -118,7 +183,7 @@ impl ClientConfigBuilder {
     /// If there are no roots, or an ALPN name is not usable.
     pub fn build(self) -> Result<ClientConfig, ConfigError> {
         check_alpn(&self.alpn)?;
-        let provider = provider()?;
+        let provider = provider(&self.parameters)?;
         let verifier = if self.no_verification {
             None
         } else {
@@ -131,8 +196,16 @@ impl ClientConfigBuilder {
         // The session compares the selected name itself, to say which one it was.
         base.check_selected_alpn = false;
         base.resumption = Resumption::disabled();
+        if let Some(file) = self.key_log {
+            base.key_log = Arc::new(file);
+        }
         Ok(ClientConfig {
-            inner: Arc::new(Inner { base, verifier }),
+            inner: Arc::new(Inner {
+                base,
+                verifier,
+                record_layer: self.record_layer,
+                records_per_key_max: self.records_per_key_max,
+            }),
         })
     }
 }

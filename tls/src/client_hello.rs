@@ -2,6 +2,8 @@
 
 use rustls_pki_types::DnsName;
 
+use crate::reader::Reader;
+
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peek<'a> {
@@ -187,46 +189,6 @@ fn parse_server_name(content: &[u8]) -> Option<Option<&str>> {
         }
     }
     reader.0.is_empty().then_some(host_name)
-}
-
-/// Takes values from the front; `None` when there are too few bytes.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(u8::from_be_bytes)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    fn u24(&mut self) -> Option<usize> {
-        let [a, b, c] = self.array()?;
-        Some(usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c))
-    }
-
-    fn vector8(&mut self) -> Option<&'a [u8]> {
-        let length = self.u8()?;
-        self.take(length.into())
-    }
-
-    fn vector16(&mut self) -> Option<&'a [u8]> {
-        let length = self.u16()?;
-        self.take(length.into())
-    }
 }
 
 const HANDSHAKE: u8 = 22;

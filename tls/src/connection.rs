@@ -11,8 +11,9 @@
 use std::{ops::Range, sync::Arc};
 
 use rustls::{
-    CipherSuite, CommonState, Error, ProtocolVersion,
-    client::UnbufferedClientConnection,
+    CipherSuite, CommonState, Error, ExtractedSecrets, ProtocolVersion,
+    client::{ClientConnectionData, UnbufferedClientConnection},
+    kernel::KernelConnection,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus},
 };
@@ -34,6 +35,13 @@ enum Side {
     Client(UnbufferedClientConnection),
     Server(UnbufferedServerConnection),
 }
+
+/// The version, the keys, and on the client what can take tickets.
+pub(crate) type Handover = (
+    ProtocolVersion,
+    ExtractedSecrets,
+    Option<KernelConnection<ClientConnectionData>>,
+);
 
 /// What became of the bytes that were fed.
 pub(crate) enum Fed {
@@ -86,13 +94,31 @@ impl Connection {
         self.pending
     }
 
-    /// Turns a failure into the error for the caller.
-    pub(crate) fn diagnose(&self, failure: Failure, issuer: Option<String>) -> TlsError {
-        let role = match self.side {
+    pub(crate) fn role(&self) -> Role {
+        match self.side {
             Side::Client(_) => Role::Client,
             Side::Server(_) => Role::Server,
-        };
-        diagnosis::diagnose(role, failure, issuer)
+        }
+    }
+
+    /// Ends rustls's part: the keys with the sequence numbers that it had reached, and on the client what can take
+    /// tickets. rustls refuses while it has something to send, or when the configuration does not allow it.
+    pub(crate) fn into_secrets(self) -> Result<Handover, Error> {
+        Ok(match self.side {
+            Side::Client(client) => {
+                let (secrets, kernel) = client.dangerous_into_kernel_connection()?;
+                (kernel.protocol_version(), secrets, Some(kernel))
+            }
+            Side::Server(server) => {
+                let (secrets, kernel) = server.dangerous_into_kernel_connection()?;
+                (kernel.protocol_version(), secrets, None)
+            }
+        })
+    }
+
+    /// Turns a failure into the error for the caller.
+    pub(crate) fn diagnose(&self, failure: Failure, issuer: Option<String>) -> TlsError {
+        diagnosis::diagnose(self.role(), failure, issuer)
     }
 
     /// Appends what rustls wants to send before it has received anything: a client's ClientHello.

@@ -23,15 +23,8 @@ pub(crate) fn diagnose(role: Role, failure: Failure, issuer: Option<String>) -> 
         Failure::Rustls(Error::AlertReceived(alert)) => received(role, alert),
         Failure::Rustls(error) => found(role, error, issuer),
         Failure::TooLong => protocol("a message is longer than is accepted here", None),
-        Failure::KeysExhausted => TlsError::ours(
-            Reason::Internal {
-                detail: "the keys have protected as many records as they may".into(),
-            },
-            None,
-        ),
-        Failure::NoRoom => {
-            misuse("the block has too little room around the plaintext, or there is too much of it")
-        }
+        Failure::KeysExhausted => keys_exhausted(),
+        Failure::NoRoom => no_room(),
     }
 }
 
@@ -54,6 +47,27 @@ pub(crate) fn no_application_protocol(offered: Vec<Vec<u8>>, out: &mut Vec<u8>) 
     )
 }
 
+/// The application does not want this client, whose certificate is sound (RFC 8446 section 6.2).
+pub(crate) fn access_denied(detail: String) -> TlsError {
+    let reason = Reason::ClientCertRefused { detail };
+    TlsError::ours(reason, Some(AlertDescription::AccessDenied.into()))
+}
+
+/// The server name in the ClientHello is not one that is served, or there is none. Nothing is encrypted yet.
+pub(crate) fn server_name(name: Option<&str>, out: &mut Vec<u8>) -> TlsError {
+    let (reason, alert) = match name {
+        Some(name) => {
+            let reason = Reason::ServerNameUnknown {
+                name: name.to_owned(),
+            };
+            (reason, AlertDescription::UnrecognisedName)
+        }
+        None => (Reason::ServerNameMissing, AlertDescription::MissingExtension),
+    };
+    plain_alert(alert, out);
+    TlsError::ours(reason, Some(alert.into()))
+}
+
 pub(crate) fn protocol(detail: impl Into<String>, alert: Option<u8>) -> TlsError {
     TlsError::ours(
         Reason::Protocol {
@@ -68,12 +82,22 @@ pub(crate) fn internal(detail: impl ToString) -> TlsError {
     TlsError::ours(Reason::Internal { detail }, None)
 }
 
+/// The keys may protect no further record, and TLS 1.2 has no others.
+pub(crate) fn keys_exhausted() -> TlsError {
+    TlsError::ours(Reason::KeysExhausted, None)
+}
+
+/// The caller's block does not fit.
+pub(crate) fn no_room() -> TlsError {
+    misuse("the block has too little room around the plaintext, or there is too much of it")
+}
+
 pub(crate) fn misuse(what: &'static str) -> TlsError {
     TlsError::ours(Reason::Misuse(what), None)
 }
 
 /// A fatal alert of the peer: about our certificate, or about what we offered.
-fn received(role: Role, alert: AlertDescription) -> TlsError {
+pub(crate) fn received(role: Role, alert: AlertDescription) -> TlsError {
     let number = u8::from(alert);
     let detail = name(alert);
     let reason = match (alert, role) {

@@ -83,6 +83,15 @@ impl fmt::Display for TlsError {
                 )
             }
             Reason::AlpnMissing => f.write_str("the client offered no ALPN name, and this port needs one"),
+            Reason::ServerNameMissing => {
+                f.write_str("the client named no server (SNI), and this port needs one")
+            }
+            Reason::ServerNameUnknown { name } => {
+                write!(
+                    f,
+                    "the client asked for the server \"{name}\", which is not served here"
+                )
+            }
             Reason::ServerCaUnknown { issuer } if us => write!(
                 f,
                 "the server's certificate was issued by {}, which is none of the trusted authorities",
@@ -150,6 +159,7 @@ impl fmt::Display for TlsError {
             }
             Reason::BadRecord => f.write_str("a record could not be decrypted: it was damaged or forged"),
             Reason::Protocol { detail } => write!(f, "the TLS protocol was violated: {detail}"),
+            Reason::KeysExhausted => f.write_str("the keys have protected as many records as they may"),
             Reason::Closed => f.write_str("the TLS session is closed"),
             Reason::Misuse(what) => f.write_str(what),
             Reason::Internal { detail } => write!(f, "TLS failed by itself: {detail}"),
@@ -184,6 +194,13 @@ pub enum Reason {
     },
     /// Server: the client offered no ALPN, so the connection was closed after the handshake.
     AlpnMissing,
+    /// Server: the client sent no SNI, and the configuration requires it (alert 109, RFC 8446 section 9.2).
+    ServerNameMissing,
+    /// Server: the name in the client's SNI is none of those that are served (alert 112, RFC 6066 section 3).
+    ServerNameUnknown {
+        /// The name.
+        name: String,
+    },
     /// The issuer of the server's certificate is not trusted.
     ServerCaUnknown {
         /// The issuer in the server's certificate, if it could be read.
@@ -251,6 +268,9 @@ pub enum Reason {
         /// How.
         detail: String,
     },
+    /// The keys may protect no further record, and TLS 1.2 knows no others (RFC 8446 section 5.5): all that can still
+    /// be sent is close_notify.
+    KeysExhausted,
     /// The caller used a session that is closed already.
     Closed,
     /// The caller used the session wrongly.
@@ -268,6 +288,8 @@ impl Reason {
             Self::AlpnNotSelected { .. } => "alpn_not_selected",
             Self::AlpnRefused { .. } => "alpn_refused",
             Self::AlpnMissing => "alpn_missing",
+            Self::ServerNameMissing => "server_name_missing",
+            Self::ServerNameUnknown { .. } => "server_name_unknown",
             Self::ServerCaUnknown { .. } => "server_ca_unknown",
             Self::ServerCertExpired { .. } => "server_cert_expired",
             Self::ServerCertNotYetValid { .. } => "server_cert_not_yet_valid",
@@ -284,6 +306,7 @@ impl Reason {
             Self::Truncated { .. } => "tls_truncated",
             Self::BadRecord => "tls_bad_record",
             Self::Protocol { .. } => "tls_protocol",
+            Self::KeysExhausted => "tls_keys_exhausted",
             Self::Closed => "tls_closed",
             Self::Misuse(_) | Self::Internal { .. } => "tls_internal",
         }
@@ -296,6 +319,13 @@ impl Reason {
 pub enum ConfigError {
     /// A file could not be read.
     Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        detail: String,
+    },
+    /// A file could not be opened for writing.
+    Unwritable {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -321,6 +351,8 @@ pub enum ConfigError {
     UnknownAlpn(Vec<u8>),
     /// A server needs at least one ALPN name.
     NoAlpn,
+    /// There is no cipher suite of this name.
+    UnknownCipherSuite(String),
     /// The text is neither a DNS name nor an IP address.
     BadServerName(String),
     /// rustls refused the configuration.
@@ -334,6 +366,9 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { path, detail } => write!(f, "{} cannot be read: {detail}", path.display()),
+            Self::Unwritable { path, detail } => {
+                write!(f, "{} cannot be written to: {detail}", path.display())
+            }
             Self::NoRoots { source } => write!(f, "{source} holds no certificate"),
             Self::BadRoot { source, detail } => write!(
                 f,
@@ -349,6 +384,10 @@ impl fmt::Display for ConfigError {
             ),
             Self::UnknownAlpn(name) => write!(f, "ALPN name \"{}\" is not in the table", name.escape_ascii()),
             Self::NoAlpn => f.write_str("a server needs at least one ALPN name"),
+            Self::UnknownCipherSuite(name) => write!(
+                f,
+                "there is no cipher suite \"{name}\"; one is called TLS13_AES_128_GCM_SHA256, for example"
+            ),
             Self::BadServerName(name) => write!(f, "\"{name}\" is neither a DNS name nor an IP address"),
             Self::Refused { detail } => write!(f, "the TLS configuration is not usable: {detail}"),
         }

@@ -1,6 +1,6 @@
 //! Choosing a server's configuration by the ClientHello.
 
-use std::io::Read;
+use std::{io::Read, sync::Arc};
 
 use rustls::server::{Accepted, Acceptor};
 
@@ -9,6 +9,7 @@ use crate::{
     connection::{Connection, Failure},
     diagnosis::{self, Role},
     error::TlsError,
+    secrets::SecretCatcher,
     server_config::{Choice, ServerConfig},
     session::HANDSHAKE_LEN_MAX,
 };
@@ -29,6 +30,7 @@ struct SplitHello {
 /// A ClientHello was read, and the configuration for it chosen.
 pub(crate) struct Chosen {
     pub(crate) connection: Connection,
+    pub(crate) secrets: Option<Arc<SecretCatcher>>,
     pub(crate) choice: Choice,
     pub(crate) server_name: Option<Box<str>>,
 }
@@ -36,6 +38,10 @@ pub(crate) struct Chosen {
 impl AwaitHello {
     pub(crate) fn new(config: ServerConfig) -> Self {
         Self { config, split: None }
+    }
+
+    pub(crate) fn config(&self) -> &ServerConfig {
+        &self.config
     }
 
     /// Reads the ClientHello out of `bytes`, which is all that was received, and chooses the configuration for it;
@@ -68,13 +74,18 @@ impl AwaitHello {
         server_name: Option<&str>,
         out: &mut Vec<u8>,
     ) -> Result<Chosen, TlsError> {
+        if !self.config.serves(server_name) {
+            return Err(diagnosis::server_name(server_name, out));
+        }
         let Some(choice) = self.config.choose(alpn.clone()) else {
             let offered = alpn.take(OFFERED_SHOWN).map(<[u8]>::to_vec).collect();
             return Err(diagnosis::no_application_protocol(offered, out));
         };
-        let connection = Connection::server(choice.rustls.clone()).map_err(diagnosis::internal)?;
+        let (rustls, secrets) = self.config.for_connection(&choice);
+        let connection = Connection::server(rustls).map_err(diagnosis::internal)?;
         Ok(Chosen {
             connection,
+            secrets,
             choice,
             server_name: server_name.map(Into::into),
         })

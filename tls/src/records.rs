@@ -1,8 +1,18 @@
 //! The record layer: what stands between an established session and the bytes on the wire.
 
-use std::ops::Range;
+mod contexts;
+mod format;
+mod in_place;
+mod keys;
+mod messages;
+mod rustls_records;
 
-use crate::{connection::Connection, connection::Fed, error::TlsError};
+use std::{fmt, ops::Range};
+
+use crate::error::TlsError;
+use contexts::Contexts;
+
+pub(crate) use self::{in_place::InPlaceRecords, rustls_records::RustlsRecords};
 
 /// The largest record there can be: a header, 2^14 bytes and 2,048 of expansion (RFC 5246 section 6.2.3).
 ///
@@ -12,10 +22,21 @@ pub const RECORD_LEN_MAX: usize = 5 + (1 << 14) + 2048;
 /// The most plaintext that fits into one record (RFC 8446 section 5.1).
 pub(crate) const PLAIN_LEN_MAX: usize = 1 << 14;
 
+/// Who protects the records after the handshake; a setting of both configurations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RecordLayer {
+    /// This crate: records are opened and sealed in the caller's buffers, and a session at rest keeps its keys and
+    /// little else.
+    #[default]
+    InPlace,
+    /// rustls: it copies each record through the heap and keeps several kilobytes for each session.
+    Rustls,
+}
+
 /// The protection of records after the handshake.
 ///
 /// Everything that arrives or leaves passes through one `open` and one `seal`, so that sequence numbers have one place.
-pub(crate) trait RecordLayer {
+pub(crate) trait Records: Send {
     /// Handles the first record of `sealed`, which is exactly what is unconsumed; appends what must be sent to `out`,
     /// alerts included, also when it fails.
     fn open(
@@ -38,6 +59,12 @@ pub(crate) trait RecordLayer {
 
     /// Appends a close_notify alert.
     fn close_notify(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError>;
+
+    /// Appends a fatal alert of that number; rustls cannot, and says close_notify. Nothing may follow.
+    fn fatal_alert(&mut self, alert: u8, out: &mut Vec<u8>) -> Result<(), TlsError>;
+
+    /// Drops what the scratch keeps for this session.
+    fn release(&mut self, scratch: &mut Scratch);
 }
 
 /// What [`crate::TlsSession::open`] did with the first bytes that it was given.
@@ -86,25 +113,49 @@ pub struct Framing {
     pub plain_max: usize,
 }
 
-/// Working memory for records, one for all sessions of a thread: an idle session keeps none.
+/// What all sessions of a thread share while one of them is at work: an idle session keeps none of it.
 ///
-/// It holds at most one record.
-#[derive(Debug, Default)]
+/// It holds expanded keys of the sessions that were at work last, up to a bound, because to expand a key takes longer
+/// than to protect a short record with it; and with rustls's record layer one record's bytes.
 pub struct Scratch {
     pub(crate) bytes: Vec<u8>,
     bytes_copied: u64,
+    contexts: Contexts,
 }
 
 impl Scratch {
-    /// An empty one; it grows to one record when it is used first.
+    /// How many expanded keys are kept unless it is said: those of 512 sessions, each of which has two.
+    pub const KEYS_MAX: usize = 1024;
+
+    /// An empty one for [`Self::KEYS_MAX`] expanded keys; it allocates what it needs when it is used first.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_keys_max(Self::KEYS_MAX)
     }
 
-    /// How many bytes of plaintext the record layer has copied since the beginning, in both directions. Each direction
-    /// of rustls's record layer counts a byte once, though it copies more often inside.
+    /// An empty one that keeps at least `keys_max` expanded keys, the next power of two. Each takes about 620 bytes; a
+    /// session has two, one for each direction.
+    pub fn with_keys_max(keys_max: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            bytes_copied: 0,
+            contexts: Contexts::new(keys_max),
+        }
+    }
+
+    /// How many bytes of plaintext the record layer has copied since the beginning, in both directions: none in place.
+    /// Each direction of rustls's record layer counts a byte once, though it copies more often inside.
     pub fn bytes_copied(&self) -> u64 {
         self.bytes_copied
+    }
+
+    /// The memory that expanded keys take now, those on the C heap included.
+    pub fn keys_bytes(&self) -> usize {
+        self.contexts.bytes()
+    }
+
+    /// How often a key was not there and had to be expanded, since the beginning.
+    pub fn keys_expanded(&self) -> u64 {
+        self.contexts.expanded()
     }
 
     /// Replaces what is in it.
@@ -115,57 +166,17 @@ impl Scratch {
     }
 }
 
-/// rustls's own record layer. It copies each record's plaintext to the heap; here it is copied back over its record.
-pub(crate) struct RustlsRecords {
-    // Boxed: a rustls connection is a kilobyte, and the session is moved about.
-    connection: Box<Connection>,
-}
-
-impl RustlsRecords {
-    /// Takes over a connection whose handshake is complete.
-    pub(crate) fn new(connection: Box<Connection>) -> Self {
-        Self { connection }
-    }
-
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
-impl RecordLayer for RustlsRecords {
-    fn open(
-        &mut self,
-        scratch: &mut Scratch,
-        sealed: &mut [u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Opened, TlsError> {
-        match self.connection.feed(scratch, sealed, out, RECORD_LEN_MAX) {
-            Ok(Fed::NeedMore) => Ok(Opened::NeedMore),
-            Ok(Fed::Message { consumed }) => Ok(Opened::Nothing { consumed }),
-            Ok(Fed::Data { consumed, plain }) => Ok(Opened::Data { consumed, plain }),
-            Ok(Fed::PeerClosed { consumed }) => Ok(Opened::Closed { consumed }),
-            Err(failure) => Err(self.connection.diagnose(failure, None)),
-        }
-    }
-
-    fn seal(
-        &mut self,
-        scratch: &mut Scratch,
-        block: &mut [u8],
-        plain: Range<usize>,
-    ) -> Result<Range<usize>, TlsError> {
-        self.connection
-            .seal(scratch, block, plain, self.framing())
-            .map_err(|failure| self.connection.diagnose(failure, None))
-    }
-
-    fn framing(&self) -> Framing {
-        self.connection.framing()
-    }
-
-    fn close_notify(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
-        self.connection
-            .close_notify(out)
-            .map_err(|failure| self.connection.diagnose(failure, None))
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch")
+            .field("bytes_copied", &self.bytes_copied)
+            .field("keys_bytes", &self.keys_bytes())
+            .finish_non_exhaustive()
     }
 }

@@ -6,12 +6,15 @@ use rustls::{
     sign::SingleCertAndKey,
 };
 
-use crate::provider::provider;
+use crate::key_log::KeyLogFile;
+use crate::provider::{KeyExchangeGroup, Parameters, provider};
 use crate::{
     client_config::{Versions, check_alpn, refused},
     error::ConfigError,
     identity::Identity,
+    records::RecordLayer,
     roots::Roots,
+    secrets::SecretCatcher,
     verifier::DeviceVerifier,
 };
 
@@ -25,6 +28,43 @@ struct Inner {
     table: Vec<Entry>,
     /// For clients that offer no ALPN.
     no_alpn: NoAlpn,
+    record_layer: RecordLayer,
+    records_per_key_max: Option<u64>,
+    names: ServerNames,
+    check_client: Option<ClientCheck>,
+}
+
+/// Which server names clients may ask for.
+#[derive(Clone, Debug, Default)]
+struct ServerNames {
+    required: bool,
+    /// In lower case; any if it is empty.
+    served: Vec<String>,
+}
+
+/// See [`ServerConfigBuilder::check_client`].
+#[derive(Clone)]
+struct ClientCheck(Arc<CheckClient>);
+
+type CheckClient = dyn Fn(&VerifiedClient<'_>) -> Result<(), String> + Send + Sync;
+
+impl fmt::Debug for ClientCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientCheck")
+    }
+}
+
+/// A client whose certificate was verified, for [`ServerConfigBuilder::check_client`].
+#[derive(Clone, Copy, Debug)]
+pub struct VerifiedClient<'a> {
+    /// Its certificate as DER.
+    pub certificate: &'a [u8],
+    /// SHA-256 of that: AWS's certificateId.
+    pub fingerprint: [u8; 32],
+    /// The DNS name in its SNI.
+    pub server_name: Option<&'a str>,
+    /// The ALPN name that was negotiated.
+    pub alpn: Option<&'a [u8]>,
 }
 
 /// One ALPN name's configuration. Each has one of its own, so that nothing of one, such as a session ticket, counts
@@ -52,6 +92,51 @@ pub(crate) struct Choice {
 }
 
 impl ServerConfig {
+    /// The chosen configuration for one connection, and what the in-place record layer goes on with, if that is to be
+    /// used.
+    ///
+    /// The secrets are logged long before the handshake is over. With a configuration of its own they can only be this
+    /// connection's.
+    pub(crate) fn for_connection(
+        &self,
+        choice: &Choice,
+    ) -> (Arc<rustls::ServerConfig>, Option<Arc<SecretCatcher>>) {
+        match self.inner.record_layer {
+            RecordLayer::InPlace => {
+                let mut config = rustls::ServerConfig::clone(&choice.rustls);
+                let records_max = self.inner.records_per_key_max.unwrap_or(u64::MAX);
+                let secrets = Arc::new(SecretCatcher::new(Arc::clone(&config.key_log), records_max));
+                config.key_log = Arc::<SecretCatcher>::clone(&secrets);
+                config.enable_secret_extraction = true;
+                (Arc::new(config), Some(secrets))
+            }
+            RecordLayer::Rustls => (Arc::clone(&choice.rustls), None),
+        }
+    }
+
+    /// Whether a client may ask for this server.
+    pub(crate) fn serves(&self, name: Option<&str>) -> bool {
+        let names = &self.inner.names;
+        match name {
+            None => !names.required,
+            Some(name) => {
+                names.served.is_empty()
+                    || names
+                        .served
+                        .iter()
+                        .any(|served| served.eq_ignore_ascii_case(name))
+            }
+        }
+    }
+
+    /// What the application says of a client with a certificate that was verified.
+    pub(crate) fn check_client(&self, client: &VerifiedClient<'_>) -> Result<(), String> {
+        match &self.inner.check_client {
+            Some(check) => (check.0)(client),
+            None => Ok(()),
+        }
+    }
+
     /// The configuration for a client that offers these names: the first of the table that is among them, so the
     /// server's order decides. `None` if there is none in common.
     pub(crate) fn choose<'a>(&self, offered: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Choice> {
@@ -103,6 +188,12 @@ pub struct ServerConfigBuilder {
     table: Vec<(Vec<u8>, ClientAuth)>,
     no_alpn: Absent,
     versions: Versions,
+    record_layer: RecordLayer,
+    records_per_key_max: Option<u64>,
+    names: ServerNames,
+    check_client: Option<ClientCheck>,
+    parameters: Parameters,
+    key_log: Option<KeyLogFile>,
 }
 
 impl ServerConfigBuilder {
@@ -113,6 +204,12 @@ impl ServerConfigBuilder {
             table: Vec::new(),
             no_alpn: Absent::CloseAfterHandshake,
             versions: Versions::Both,
+            record_layer: RecordLayer::default(),
+            records_per_key_max: None,
+            names: ServerNames::default(),
+            check_client: None,
+            parameters: Parameters::default(),
+            key_log: None,
         }
     }
 
@@ -138,6 +235,69 @@ impl ServerConfigBuilder {
         self
     }
 
+    /// Refuses clients that name no server (SNI), with alert 109. Unless it is said they are served.
+    #[must_use]
+    pub fn require_server_name(mut self) -> Self {
+        self.names.required = true;
+        self
+    }
+
+    /// Refuses clients that name another server (SNI) than one of these, with alert 112. Unless it is said any name is
+    /// served.
+    #[must_use]
+    pub fn server_names(mut self, names: &[&str]) -> Self {
+        self.names.served = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// Asks `check` about each client whose certificate was verified: the reason that it gives refuses the client, with
+    /// alert 49 `access_denied` after the handshake. It runs on the thread of the session and should not take long.
+    #[must_use]
+    pub fn check_client(
+        mut self,
+        check: impl Fn(&VerifiedClient<'_>) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.check_client = Some(ClientCheck(Arc::new(check)));
+        self
+    }
+
+    /// The cipher suites to allow, by their IANA names (`TLS13_AES_128_GCM_SHA256`), in order of preference; all that
+    /// rustls has unless it is said.
+    #[must_use]
+    pub fn cipher_suites(mut self, names: &[&str]) -> Self {
+        self.parameters.cipher_suites = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// The groups for the key exchange, in order of preference; X25519, P-256 and P-384 unless it is said.
+    #[must_use]
+    pub fn key_exchange_groups(mut self, groups: &[KeyExchangeGroup]) -> Self {
+        self.parameters.key_exchange_groups = groups.to_vec();
+        self
+    }
+
+    /// Writes the secrets of every connection to a file, so that its traffic can be read elsewhere.
+    #[must_use]
+    pub fn key_log_file(mut self, file: KeyLogFile) -> Self {
+        self.key_log = Some(file);
+        self
+    }
+
+    /// Who protects the records after the handshake.
+    #[must_use]
+    pub fn record_layer(mut self, record_layer: RecordLayer) -> Self {
+        self.record_layer = record_layer;
+        self
+    }
+
+    /// How many records a key may protect in place, if that is less than its algorithm allows (2^23 for AES-GCM, RFC 8446
+    /// section 5.5); at least 1. Then TLS 1.3 goes over to new keys, and TLS 1.2 has to close.
+    #[must_use]
+    pub fn records_per_key_max(mut self, records: u64) -> Self {
+        self.records_per_key_max = Some(records.max(1));
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -148,7 +308,7 @@ impl ServerConfigBuilder {
             return Err(ConfigError::NoAlpn);
         }
         check_alpn(&names)?;
-        let maker = Maker::new(&self.identity, self.versions)?;
+        let maker = Maker::new(&self.identity, self.versions, &self.parameters, self.key_log)?;
         let mut table = Vec::with_capacity(names.len());
         for (name, client_auth) in self.table {
             let rustls = maker.make(Some(&name), &client_auth)?;
@@ -167,7 +327,14 @@ impl ServerConfigBuilder {
             },
         };
         Ok(ServerConfig {
-            inner: Arc::new(Inner { table, no_alpn }),
+            inner: Arc::new(Inner {
+                table,
+                no_alpn,
+                record_layer: self.record_layer,
+                records_per_key_max: self.records_per_key_max,
+                names: self.names,
+                check_client: self.check_client,
+            }),
         })
     }
 }
@@ -196,15 +363,22 @@ struct Maker {
     provider: Arc<CryptoProvider>,
     versions: Versions,
     certificate: Arc<SingleCertAndKey>,
+    key_log: Option<Arc<KeyLogFile>>,
 }
 
 impl Maker {
-    fn new(identity: &Identity, versions: Versions) -> Result<Self, ConfigError> {
+    fn new(
+        identity: &Identity,
+        versions: Versions,
+        parameters: &Parameters,
+        key_log: Option<KeyLogFile>,
+    ) -> Result<Self, ConfigError> {
         let certified_key = identity.certified_key().map_err(refused)?;
         Ok(Self {
-            provider: provider()?,
+            provider: provider(parameters)?,
             versions,
             certificate: Arc::new(SingleCertAndKey::from(certified_key)),
+            key_log: key_log.map(Arc::new),
         })
     }
 
@@ -232,6 +406,9 @@ impl Maker {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
+        if let Some(file) = &self.key_log {
+            config.key_log = Arc::<KeyLogFile>::clone(file);
+        }
         Ok(Arc::new(config))
     }
 }

@@ -3,15 +3,16 @@ use std::{fmt, ops::Range, sync::Arc};
 use rustls::ProtocolVersion;
 
 use crate::{
-    client_config::{ClientConfig, ServerName},
+    client_config::{ClientConfig, ForConnection, ServerName},
     client_hello,
     connection::{Connection, Failure, Fed},
     diagnosis,
     error::{Reason, TlsError},
     hello::{AwaitHello, Chosen},
     identity::Identity,
-    records::{Framing, Opened, RecordLayer, RustlsRecords, Scratch},
-    server_config::{Choice, ServerConfig},
+    records::{Framing, InPlaceRecords, Opened, Records, RustlsRecords, Scratch},
+    secrets::SecretCatcher,
+    server_config::{Choice, ServerConfig, VerifiedClient},
     verifier::NotingVerifier,
     x509,
 };
@@ -30,7 +31,8 @@ pub const HANDSHAKE_LEN_MAX: usize = 64 * 1024;
 /// later `open`.
 pub struct TlsSession {
     state: State,
-    server_name: Option<Box<str>>,
+    /// From the end of the handshake to the first application data.
+    info: Option<Box<Info>>,
     sent_close_notify: bool,
     received_close_notify: bool,
 }
@@ -38,12 +40,16 @@ pub struct TlsSession {
 enum State {
     AwaitHello(AwaitHello),
     Handshake(Box<Handshake>),
-    Established(RustlsRecords),
+    Established(Box<dyn Records>),
     Failed(Box<TlsError>),
 }
 
 struct Handshake {
     connection: Box<Connection>,
+    /// What the in-place record layer goes on with; `None` if rustls's is used.
+    secrets: Option<Arc<SecretCatcher>>,
+    /// Server: the DNS name in the client's SNI.
+    server_name: Option<Box<str>>,
     /// Bytes consumed so far.
     consumed: usize,
     expect: Expect,
@@ -55,7 +61,10 @@ enum Expect {
         config: ClientConfig,
         verifier: Option<Arc<NotingVerifier>>,
     },
-    Server(Choice),
+    Server {
+        config: ServerConfig,
+        choice: Choice,
+    },
 }
 
 impl TlsSession {
@@ -69,10 +78,16 @@ impl TlsSession {
         name: &ServerName,
         identity: Option<&Identity>,
     ) -> Result<Self, TlsError> {
-        let (rustls, verifier) = config.for_connection(identity).map_err(diagnosis::internal)?;
+        let ForConnection {
+            rustls,
+            verifier,
+            secrets,
+        } = config.for_connection(identity).map_err(diagnosis::internal)?;
         let connection = Connection::client(rustls, name.name.clone()).map_err(diagnosis::internal)?;
         Ok(Self::new(State::Handshake(Box::new(Handshake {
             connection: Box::new(connection),
+            secrets,
+            server_name: None,
             consumed: 0,
             expect: Expect::Client {
                 config: config.clone(),
@@ -89,7 +104,7 @@ impl TlsSession {
     fn new(state: State) -> Self {
         Self {
             state,
-            server_name: None,
+            info: None,
             sent_close_notify: false,
             received_close_notify: false,
         }
@@ -142,11 +157,18 @@ impl TlsSession {
             State::Failed(error) => return Err((**error).clone()),
         };
         match opened {
+            Ok(Opened::Data { consumed, plain }) => {
+                self.info = None;
+                Ok(Opened::Data { consumed, plain })
+            }
             Ok(opened) => {
                 self.received_close_notify = matches!(opened, Opened::Closed { .. });
                 Ok(opened)
             }
-            Err(error) => Err(self.fail(error)),
+            Err(error) => {
+                self.release(scratch);
+                Err(self.fail(error))
+            }
         }
     }
 
@@ -154,8 +176,8 @@ impl TlsSession {
     /// [`Self::framing`] asks for around `plain`; no plaintext gives no record.
     ///
     /// # Errors
-    /// Before the handshake is done, after a fatal alert or [`Self::close_notify`], when the room is too small (the
-    /// session lives on), or when the keys may protect no more records (it does not).
+    /// Before the handshake is done, after a fatal alert or [`Self::close_notify`], when the room is too small, or when
+    /// the keys may protect no more records; after these two the session lives on.
     pub fn seal(
         &mut self,
         scratch: &mut Scratch,
@@ -171,8 +193,15 @@ impl TlsSession {
             State::Failed(error) => return Err((**error).clone()),
         };
         match sealed {
-            Err(error) if !matches!(error.reason(), Reason::Misuse(_)) => Err(self.fail(error)),
-            other => other,
+            Ok(range) => {
+                self.info = None;
+                Ok(range)
+            }
+            Err(error) if matches!(error.reason(), Reason::Misuse(_) | Reason::KeysExhausted) => Err(error),
+            Err(error) => {
+                self.release(scratch);
+                Err(self.fail(error))
+            }
         }
     }
 
@@ -242,26 +271,24 @@ impl TlsSession {
         }
     }
 
-    /// What was negotiated. To be read when [`Opened::Established`] is said: a record layer may let go of it later.
+    /// What was negotiated. To be read when [`Opened::Established`] is said: it is let go of with the first application
+    /// data of either direction.
     pub fn info(&self) -> Option<HandshakeInfo<'_>> {
-        let State::Established(records) = &self.state else {
-            return None;
-        };
-        let common = records.connection().common();
-        let version = match common.protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
-            _ => TlsVersion::Tls12,
-        };
+        let info = self.info.as_deref()?;
         Some(HandshakeInfo {
-            version,
-            cipher_suite: common
-                .negotiated_cipher_suite()
-                .and_then(|suite| suite.suite().as_str())
-                .unwrap_or("unknown"),
-            alpn: common.alpn_protocol(),
-            server_name: self.server_name.as_deref(),
-            peer_certificate: leaf(records.connection()),
+            version: info.version,
+            cipher_suite: info.cipher_suite,
+            alpn: info.alpn.as_deref(),
+            server_name: info.server_name.as_deref(),
+            peer_certificate: info.peer_certificate.as_deref(),
         })
+    }
+
+    /// Drops what `scratch` keeps of this session's keys; to be called before a session that has not failed is dropped.
+    pub fn release(&mut self, scratch: &mut Scratch) {
+        if let State::Established(records) = &mut self.state {
+            records.release(scratch);
+        }
     }
 
     fn shake_hands(
@@ -273,17 +300,20 @@ impl TlsSession {
         if let State::AwaitHello(hello) = &mut self.state {
             let Some(Chosen {
                 connection,
+                secrets,
                 choice,
                 server_name,
             }) = hello.choose(sealed, out)?
             else {
                 return Ok(Opened::NeedMore);
             };
-            self.server_name = server_name;
+            let config = hello.config().clone();
             self.state = State::Handshake(Box::new(Handshake {
                 connection: Box::new(connection),
+                secrets,
+                server_name,
                 consumed: 0,
-                expect: Expect::Server(choice),
+                expect: Expect::Server { config, choice },
             }));
         }
         let State::Handshake(handshake) = &mut self.state else {
@@ -304,18 +334,27 @@ impl TlsSession {
             return Err(too_early());
         };
         let verdict = handshake.verdict();
-        let mut records = RustlsRecords::new(handshake.connection);
+        let info = handshake.info();
+        let mut records: Box<dyn Records> = match &handshake.secrets {
+            Some(secrets) => InPlaceRecords::take_over(*handshake.connection, secrets, false)?,
+            None => Box::new(RustlsRecords::new(handshake.connection)),
+        };
         if let Err(error) = verdict {
-            // The peer learns of it by close_notify: the handshake itself was without fault.
-            records.close_notify(out)?;
+            match error.alert() {
+                Some(alert) => records.fatal_alert(alert, out)?,
+                // The peer learns of it by close_notify: the handshake itself was without fault.
+                None => records.close_notify(out)?,
+            }
             return Err(error);
         }
+        self.info = Some(Box::new(info));
         self.state = State::Established(records);
         Ok(())
     }
 
     /// Ends the session, and with it all machinery and keys.
     fn fail(&mut self, error: TlsError) -> TlsError {
+        self.info = None;
         self.state = State::Failed(Box::new(error.clone()));
         error
     }
@@ -381,6 +420,24 @@ impl Handshake {
         }
     }
 
+    /// What is told of it afterwards.
+    fn info(&self) -> Info {
+        let common = self.connection.common();
+        Info {
+            version: match common.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
+                _ => TlsVersion::Tls12,
+            },
+            cipher_suite: common
+                .negotiated_cipher_suite()
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or("unknown"),
+            alpn: common.alpn_protocol().map(Box::from),
+            server_name: self.server_name.clone(),
+            peer_certificate: leaf(&self.connection).map(Box::from),
+        }
+    }
+
     /// Whether the finished handshake is the one that was wanted.
     fn verdict(&self) -> Result<(), TlsError> {
         let chosen = self.connection.common().alpn_protocol();
@@ -389,18 +446,37 @@ impl Handshake {
                 let issuer = || leaf(&self.connection).and_then(x509::issuer);
                 check_selected(config.alpn(), chosen, issuer)
             }
-            Expect::Server(choice) if choice.alpn.as_deref() != chosen => Err(diagnosis::internal(
+            Expect::Server { choice, .. } if choice.alpn.as_deref() != chosen => Err(diagnosis::internal(
                 "the negotiated ALPN name is not the one that the configuration was chosen for",
             )),
-            Expect::Server(choice) if choice.client_auth && leaf(&self.connection).is_none() => {
+            Expect::Server { choice, .. } if choice.client_auth && leaf(&self.connection).is_none() => {
                 Err(TlsError::ours(Reason::ClientCertRequired, None))
             }
-            Expect::Server(choice) if choice.close_after_handshake => {
+            Expect::Server { choice, .. } if choice.close_after_handshake => {
                 Err(TlsError::ours(Reason::AlpnMissing, None))
             }
-            Expect::Server(_) => Ok(()),
+            Expect::Server { config, .. } => match leaf(&self.connection) {
+                Some(certificate) => config
+                    .check_client(&VerifiedClient {
+                        certificate,
+                        fingerprint: x509::fingerprint(certificate),
+                        server_name: self.server_name.as_deref(),
+                        alpn: chosen,
+                    })
+                    .map_err(diagnosis::access_denied),
+                None => Ok(()),
+            },
         }
     }
+}
+
+/// What is kept for [`TlsSession::info`].
+struct Info {
+    version: TlsVersion,
+    cipher_suite: &'static str,
+    alpn: Option<Box<[u8]>>,
+    server_name: Option<Box<str>>,
+    peer_certificate: Option<Box<[u8]>>,
 }
 
 /// How far a session is, for the sentence about a time-out.

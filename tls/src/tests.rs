@@ -6,4 +6,5 @@ mod hostile;
 mod identity;
 mod records;
 mod refusals;
+mod settings;
 mod support;

@@ -10,7 +10,7 @@ use fleetwire_codec::{
     TopicFilter, TopicName, Version,
 };
 use fleetwire_tls::{
-    ClientConfigBuilder, Identity, Opened, Roots, Scratch, ServerName, TlsError, TlsSession, Versions,
+    ClientConfigBuilder, Identity, Opened, Roots, Scratch, ServerName, Stage, TlsError, TlsSession, Versions,
 };
 
 use crate::pki::DeviceCertificate;
@@ -186,7 +186,7 @@ impl Peer {
     }
 
     fn is_established(&self) -> bool {
-        self.session().info().is_some()
+        self.session().stage() == Stage::Established
     }
 
     fn session(&self) -> &TlsSession {

@@ -174,7 +174,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let Some(link) = self.core.links.at_mut(key) else {
             return;
         };
-        std::mem::replace(&mut link.connection, fresh).release(&mut self.core.pool);
+        std::mem::replace(&mut link.connection, fresh).release(&mut self.core.pool, &mut self.core.scratch);
         link.reading = true;
         link.phase = match link.retry_at.take() {
             Some(at) => Phase::Backoff(at),

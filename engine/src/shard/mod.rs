@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use fleetwire_codec::{Packet, ReasonCode};
+use fleetwire_tls::Reason;
 
 use crate::clock::after;
 use crate::command::Command;
@@ -345,8 +346,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 self.after_close(key);
             }
             Err(error) => {
-                let cause = Cause::new(Slug::of(error.slug()), error.to_string());
-                self.end(key, cause, How::Now);
+                let mut cause = Cause::new(Slug::of(error.slug()), error.to_string());
+                // What no more packets can be sent under can still say close_notify.
+                cause.told = true;
+                let how = match error.reason() {
+                    Reason::KeysExhausted => How::Flush,
+                    _ => How::Now,
+                };
+                self.end(key, cause, how);
             }
         }
     }
@@ -451,6 +458,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             .set(pool.bytes_copied() + core.scratch.bytes_copied());
         counters.buffer_bytes.set(pool.bytes_in_use);
         counters.buffer_bytes_max.set(pool.bytes_in_use_max);
+        counters.tls_keys_bytes.set(core.scratch.keys_bytes() as u64);
+        counters.tls_keys_expanded.set(core.scratch.keys_expanded());
         counters.parked_bytes.set(pool.bytes_parked);
         counters.wake_ups.add(1);
     }

@@ -12,7 +12,9 @@ use rustls::{
 };
 
 use super::support::*;
-use crate::{Reason, TlsSession, Versions};
+use crate::{Reason, RecordLayer, TlsSession, Versions};
+
+const LAYERS: [RecordLayer; 2] = [RecordLayer::InPlace, RecordLayer::Rustls];
 
 /// A foreign server, which asks for no client certificate.
 fn server(world: &World, change: impl FnOnce(&mut rustls::ServerConfig)) -> ServerConnection {
@@ -142,9 +144,10 @@ fn a_server_that_knows_other_names_refuses() {
 /// The room that `framing` asks for is what each suite needs, to the byte for TLS 1.2.
 #[test]
 fn every_cipher_suite() {
-    let world = World::new();
     let ecdsa = |suite: &&SupportedCipherSuite| !format!("{:?}", suite.suite()).contains("RSA");
-    for suite in aws_lc_rs::ALL_CIPHER_SUITES.iter().filter(ecdsa) {
+    let suites = aws_lc_rs::ALL_CIPHER_SUITES.iter().filter(ecdsa);
+    for (suite, layer) in suites.flat_map(|suite| LAYERS.map(|layer| (suite, layer))) {
+        let world = World::with(layer);
         let config = world.client(&[], Versions::Both);
         let mut peer = Peer::client(&config, "localhost", None);
         let mut foreign = server_with(&world, &[*suite], |_| {});
@@ -157,11 +160,13 @@ fn every_cipher_suite() {
 
         let framing = peer.session.framing();
         let record = peer.seal(&[9; 3000]).unwrap();
-        let tail = record.len() - framing.head - 3000;
-        match suite {
-            SupportedCipherSuite::Tls12(_) => assert_eq!(framing.tail, tail),
-            SupportedCipherSuite::Tls13(_) => assert_eq!(17, tail),
-        }
+        // Beyond that TLS 1.3 needs room for a KeyUpdate: in place in front, with rustls behind and for two.
+        let (head, tail) = match (suite, layer) {
+            (SupportedCipherSuite::Tls12(_), _) => (framing.head, framing.tail),
+            (SupportedCipherSuite::Tls13(_), RecordLayer::InPlace) => (framing.head - 27, framing.tail),
+            (SupportedCipherSuite::Tls13(_), RecordLayer::Rustls) => (framing.head, framing.tail - 54),
+        };
+        assert_eq!(record.len(), head + 3000 + tail);
         peer.out = record;
         run!(peer, foreign);
         assert_eq!(read_all(&mut foreign.reader()), [9; 3000]);
@@ -174,9 +179,14 @@ fn every_cipher_suite() {
 /// The answer to a KeyUpdate rides in front of the next record (RFC 8446 section 4.6.3).
 #[test]
 fn a_key_update_is_answered_with_the_next_record() {
-    let world = World::new();
+    for layer in LAYERS {
+        key_update_is_answered(&World::with(layer));
+    }
+}
+
+fn key_update_is_answered(world: &World) {
     let mut peer = Peer::new(TlsSession::server(&world.server));
-    let mut foreign = client(&world);
+    let mut foreign = client(world);
     run!(peer, foreign);
     run!(peer, foreign);
     assert!(peer.established);
@@ -202,23 +212,33 @@ fn a_key_update_is_answered_with_the_next_record() {
 /// A peer that asks for new keys again and again is left (rustls: after 32 in a row).
 #[test]
 fn key_updates_without_data_are_bounded() {
-    let world = World::new();
-    let mut peer = Peer::new(TlsSession::server(&world.server));
-    let mut foreign = client(&world);
-    run!(peer, foreign);
-    run!(peer, foreign);
-    for _ in 0..40 {
+    for layer in LAYERS {
+        let world = World::with(layer);
+        let mut peer = Peer::new(TlsSession::server(&world.server));
+        let mut foreign = client(&world);
+        run!(peer, foreign);
+        run!(peer, foreign);
+        for _ in 0..32 {
+            foreign.refresh_traffic_keys().unwrap();
+            run!(peer, foreign);
+        }
+        assert_eq!(peer.slug(), "none");
         foreign.refresh_traffic_keys().unwrap();
         run!(peer, foreign);
+        assert_eq!(peer.slug(), "tls_protocol");
     }
-    assert_eq!(peer.slug(), "tls_protocol");
 }
 
 /// A foreign server sends tickets in records of a few bytes. While one is incomplete rustls remembers offsets into the
 /// bytes it has seen, and sealing or closing without them would panic.
 #[test]
 fn tickets_split_over_records() {
-    let world = World::new();
+    for layer in LAYERS {
+        split_tickets(&World::with(layer));
+    }
+}
+
+fn split_tickets(world: &World) {
     let tickets = |config: &mut rustls::ServerConfig| {
         config.max_fragment_size = Some(50);
         config.ticketer = aws_lc_rs::Ticketer::new().unwrap();
@@ -226,7 +246,7 @@ fn tickets_split_over_records() {
     for closing in [false, true] {
         let config = world.client(&[], Versions::Tls13);
         let mut peer = Peer::client(&config, "localhost", None);
-        let mut foreign = server(&world, tickets);
+        let mut foreign = server(world, tickets);
         let mut wire = Vec::new();
         // The client's last flight, then the tickets, which are held back.
         while !peer.established {

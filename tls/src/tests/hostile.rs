@@ -13,7 +13,8 @@ const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 
 fn hello_of(alpn: &[&[u8]], versions: Versions, name: &str) -> Vec<u8> {
     let authority = Authority::new("Fleet CA");
-    Peer::client(&client_config(&authority, alpn, versions), name, None).out
+    let config = client_builder(&authority, alpn, versions).build().unwrap();
+    Peer::client(&config, name, None).out
 }
 
 /// The same handshake message in records of at most `size` bytes.

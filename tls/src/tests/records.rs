@@ -1,12 +1,12 @@
 //! Records after the handshake, in place and both ways.
 
 use super::support::*;
-use crate::{RECORD_LEN_MAX, Stage, Versions};
+use crate::{RECORD_LEN_MAX, RecordLayer, Stage, Versions};
 
 #[test]
 fn data_flows_both_ways() {
-    for versions in VERSIONS {
-        let mut pair = World::established(versions);
+    for case in CASES {
+        let mut pair = World::established(case);
         for length in [1, 2, 15, 16, 17, 1000, 16_383, 16_384] {
             let plain: Vec<u8> = (0..length).map(|i| i as u8).collect();
             let record = pair.client.seal(&plain).unwrap();
@@ -23,16 +23,16 @@ fn data_flows_both_ways() {
 
 #[test]
 fn no_plaintext_gives_no_record() {
-    for versions in VERSIONS {
-        let mut pair = World::established(versions);
+    for case in CASES {
+        let mut pair = World::established(case);
         assert_eq!(pair.client.seal(b"").unwrap(), b"");
     }
 }
 
 #[test]
 fn several_records_in_one_buffer() {
-    for versions in VERSIONS {
-        let mut pair = World::established(versions);
+    for case in CASES {
+        let mut pair = World::established(case);
         let mut wire = Vec::new();
         let mut plain = Vec::new();
         for i in 0..64_u8 {
@@ -48,8 +48,8 @@ fn several_records_in_one_buffer() {
 
 #[test]
 fn records_cut_at_every_byte() {
-    for versions in VERSIONS {
-        let mut pair = World::established(versions);
+    for case in CASES {
+        let mut pair = World::established(case);
         for cut in 0.. {
             let plain = format!("record cut at {cut:04}");
             let mut record = pair.client.seal(plain.as_bytes()).unwrap();
@@ -67,21 +67,25 @@ fn records_cut_at_every_byte() {
 }
 
 #[test]
-fn copies_are_counted_once_in_each_direction() {
-    for versions in VERSIONS {
-        let mut pair = World::established(versions);
+fn copies_are_counted_once_in_each_direction_and_in_place_there_are_none() {
+    for case in CASES {
+        let mut pair = World::established(case);
         assert_eq!(pair.client.scratch.bytes_copied(), 0);
         let record = pair.client.seal(&[7; 500]).unwrap();
         pair.server.deliver(&record);
-        assert_eq!(pair.client.scratch.bytes_copied(), 500);
-        assert_eq!(pair.server.scratch.bytes_copied(), 500);
+        let copied = match case.1 {
+            RecordLayer::InPlace => 0,
+            RecordLayer::Rustls => 500,
+        };
+        assert_eq!(pair.client.scratch.bytes_copied(), copied);
+        assert_eq!(pair.server.scratch.bytes_copied(), copied);
     }
 }
 
 #[test]
 fn what_does_not_fit_is_refused_and_harms_nothing() {
-    for versions in VERSIONS {
-        let mut pair = World::established(versions);
+    for case in CASES {
+        let mut pair = World::established(case);
         let framing = pair.client.session.framing();
         assert_eq!(framing.plain_max, 16_384);
         assert_eq!(
@@ -120,8 +124,8 @@ fn nothing_is_sealed_before_the_handshake_is_done() {
 /// RFC 8446 section 6.1: each direction is closed by itself. Whoever closes reads no more; whoever is told may still send.
 #[test]
 fn close_notify_both_ways() {
-    for versions in VERSIONS {
-        let mut pair = World::established(versions);
+    for case in CASES {
+        let mut pair = World::established(case);
         let mut out = Vec::new();
         let last = pair.client.seal(b"last words").unwrap();
         pair.client.session.close_notify(&mut out);
@@ -154,8 +158,8 @@ fn close_notify_both_ways() {
 
 #[test]
 fn the_end_without_close_notify_is_truncation() {
-    for versions in VERSIONS {
-        let mut pair = World::established(versions);
+    for case in CASES {
+        let mut pair = World::established(case);
         let error = pair.client.session.eof().unwrap_err();
         assert_eq!((error.slug(), error.refused_by_us()), ("tls_truncated", false));
         // Whoever has closed does not wait for the other.
@@ -178,9 +182,10 @@ fn closing_before_the_handshake_is_done_ends_the_session() {
 /// Each byte of a record changed, one after the other: none gets through, and the peer hears of it.
 #[test]
 fn a_tampered_record_is_refused() {
-    for versions in VERSIONS {
-        let world = World::new();
-        let length = World::established(versions).client.seal(b"on").unwrap().len();
+    for case in CASES {
+        let (versions, layer) = case;
+        let world = World::with(layer);
+        let length = World::established(case).client.seal(b"on").unwrap().len();
         for i in 0..length {
             let mut pair = world.pair(versions);
             pair.run();
@@ -192,13 +197,13 @@ fn a_tampered_record_is_refused() {
                 assert_eq!(pair.server.slug(), "none");
                 continue;
             }
-            // RFC 8446 section 5.1: the version in a record's header is ignored. rustls ignores the outer type too,
-            // which says nothing either: the type that counts is encrypted.
-            if (i == 0 || i == 2) && versions == Versions::Tls13 {
+            // rustls ignores the outer type and the version of TLS 1.3's records, which say nothing: the type that counts
+            // is encrypted.
+            if (i == 0 || i == 2) && case == (Versions::Tls13, RecordLayer::Rustls) {
                 assert_eq!(pair.server.data, b"on");
                 continue;
             }
-            assert!(pair.server.data.is_empty(), "{versions:?} byte {i}");
+            assert!(pair.server.data.is_empty(), "{case:?} byte {i}");
             let error = pair.server.error().clone();
             assert!(
                 ["tls_bad_record", "tls_protocol"].contains(&error.slug()),
@@ -224,8 +229,8 @@ fn a_tampered_record_is_refused() {
 
 #[test]
 fn a_replayed_record_is_refused() {
-    for versions in VERSIONS {
-        let mut pair = World::established(versions);
+    for case in CASES {
+        let mut pair = World::established(case);
         let record = pair.client.seal(b"once").unwrap();
         pair.server.deliver(&record);
         pair.server.deliver(&record);
@@ -237,8 +242,8 @@ fn a_replayed_record_is_refused() {
 /// rustls takes it for impossible to send an alert after its close_notify, and its debug assertion says so.
 #[test]
 fn a_bad_record_after_our_close_notify_is_ignored() {
-    for versions in VERSIONS {
-        let mut pair = World::established(versions);
+    for case in CASES {
+        let mut pair = World::established(case);
         pair.client.session.close_notify(&mut Vec::new());
         pair.client
             .deliver(b"\x17\x03\x03\x00\x20                                ");
@@ -250,12 +255,85 @@ fn a_bad_record_after_our_close_notify_is_ignored() {
 /// A renegotiation or plaintext in the middle of a session never reaches the application.
 #[test]
 fn plaintext_after_the_handshake_is_refused() {
-    for versions in VERSIONS {
+    for case in CASES {
         for content_type in 20..=24 {
-            let mut pair = World::established(versions);
+            let mut pair = World::established(case);
             pair.server.deliver(&[content_type, 3, 3, 0, 4, 1, 0, 0, 0]);
             assert_ne!(pair.server.slug(), "none");
             assert!(pair.server.data.is_empty());
         }
+    }
+}
+
+/// RFC 5288 section 3: no nonce is used twice with one key. Finished was sealed by rustls, with the same key.
+#[test]
+fn nonces_go_on_after_the_hand_over() {
+    let world = World::new();
+    let client = client_builder(&world.authority, &[CA_NAME], Versions::Tls12)
+        .cipher_suites(&["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"])
+        .build()
+        .unwrap();
+    let mut pair = Pair::new(&client, "localhost", Some(&world.device), &world.server);
+    let mut sent = [Vec::new(), Vec::new()];
+    while !pair.client.out.is_empty() || !pair.server.out.is_empty() {
+        let bytes = pair.client.take_out();
+        pair.server.deliver(&bytes);
+        sent[0].extend(bytes);
+        let bytes = pair.server.take_out();
+        pair.client.deliver(&bytes);
+        sent[1].extend(bytes);
+    }
+    for (end, sent) in [&mut pair.client, &mut pair.server].into_iter().zip(&mut sent) {
+        for _ in 0..3 {
+            sent.extend(end.seal(b"data").unwrap());
+        }
+        end.session.close_notify(sent);
+        let mut encrypted = false;
+        let mut nonces = Vec::new();
+        let mut rest = &sent[..];
+        while let [content_type, _, _, high, low, after @ ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            if encrypted {
+                nonces.push(u64::from_be_bytes(*after.first_chunk().unwrap()));
+            }
+            encrypted |= *content_type == 20;
+            rest = &after[length..];
+        }
+        // Finished, three records of data, close_notify: the sequence number is what differs (see `Keys::nonce`).
+        let sequences: Vec<u64> = nonces.iter().map(|nonce| nonce ^ nonces[0]).collect();
+        assert_eq!(sequences, [0, 1, 2, 3, 4]);
+    }
+}
+
+/// What is left of a connection that failed or was closed is no key: its machinery is gone, and so are expanded keys.
+#[test]
+fn a_failed_session_keeps_no_keys() {
+    for versions in VERSIONS {
+        let mut pair = World::established((versions, RecordLayer::InPlace));
+        let mut record = pair.client.seal(b"data").unwrap();
+        pair.server.deliver(&record);
+        let in_use = pair.server.scratch.keys_bytes();
+        record[20] ^= 1;
+        pair.server.deliver(&record);
+        assert_eq!(pair.server.slug(), "tls_bad_record");
+        assert!(pair.server.scratch.keys_bytes() < in_use);
+        let held = pair.client.scratch.keys_bytes();
+        pair.client.session.release(&mut pair.client.scratch);
+        assert!(pair.client.scratch.keys_bytes() < held);
+        // It goes on, if it was not over: the key is expanded again.
+        pair.client.seal(b"data").unwrap();
+    }
+}
+
+/// What was negotiated is there until the first data, in either direction.
+#[test]
+fn what_was_negotiated_is_let_go_of() {
+    for case in CASES {
+        let mut pair = World::established(case);
+        assert!(pair.client.session.info().is_some() && pair.server.session.info().is_some());
+        let record = pair.client.seal(b"data").unwrap();
+        assert!(pair.client.session.info().is_none() && pair.server.session.info().is_some());
+        pair.server.deliver(&record);
+        assert!(pair.server.session.info().is_none());
     }
 }

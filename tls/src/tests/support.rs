@@ -6,13 +6,22 @@ use rcgen::{
 };
 
 use crate::{
-    ClientAuth, ClientConfig, ClientConfigBuilder, Identity, Opened, Roots, Scratch, ServerConfig,
-    ServerConfigBuilder, ServerName, TlsError, TlsSession, Versions,
+    ClientAuth, ClientConfig, ClientConfigBuilder, Identity, Opened, RecordLayer, Roots, Scratch,
+    ServerConfig, ServerConfigBuilder, ServerName, TlsError, TlsSession, Versions,
 };
 
 pub(super) const CA_NAME: &[u8] = b"x-amzn-mqtt-ca";
 pub(super) const MQTT: &[u8] = b"mqtt";
 pub(super) const VERSIONS: [Versions; 2] = [Versions::Tls12, Versions::Tls13];
+
+/// A version, and who protects the records of both sides.
+pub(super) type Case = (Versions, RecordLayer);
+pub(super) const CASES: [Case; 4] = [
+    (Versions::Tls12, RecordLayer::InPlace),
+    (Versions::Tls13, RecordLayer::InPlace),
+    (Versions::Tls12, RecordLayer::Rustls),
+    (Versions::Tls13, RecordLayer::Rustls),
+];
 
 /// A certificate authority for one test.
 pub(super) struct Authority {
@@ -88,12 +97,18 @@ pub(super) struct World {
     pub(super) authority: Authority,
     pub(super) server: ServerConfig,
     pub(super) device: Identity,
+    layer: RecordLayer,
 }
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::with(RecordLayer::InPlace)
+    }
+
+    pub(super) fn with(layer: RecordLayer) -> Self {
         let authority = Authority::new("Fleet CA");
         let server = table(&authority, authority.server(&["localhost", "127.0.0.1"], VALID))
+            .record_layer(layer)
             .build()
             .unwrap();
         let device = authority.device("device-0", VALID);
@@ -101,11 +116,15 @@ impl World {
             authority,
             server,
             device,
+            layer,
         }
     }
 
     pub(super) fn client(&self, alpn: &[&[u8]], versions: Versions) -> ClientConfig {
-        client_config(&self.authority, alpn, versions)
+        client_builder(&self.authority, alpn, versions)
+            .record_layer(self.layer)
+            .build()
+            .unwrap()
     }
 
     /// A device that offers `x-amzn-mqtt-ca`, and the server, before the first byte.
@@ -115,8 +134,8 @@ impl World {
     }
 
     /// The same after the handshake.
-    pub(super) fn established(versions: Versions) -> Pair {
-        let mut pair = Self::new().pair(versions);
+    pub(super) fn established((versions, layer): Case) -> Pair {
+        let mut pair = Self::with(layer).pair(versions);
         pair.run();
         assert!(pair.client.established && pair.server.established);
         pair
@@ -129,13 +148,11 @@ pub(super) fn table(authority: &Authority, identity: Identity) -> ServerConfigBu
         .alpn(MQTT, ClientAuth::None)
 }
 
-pub(super) fn client_config(trusted: &Authority, alpn: &[&[u8]], versions: Versions) -> ClientConfig {
+pub(super) fn client_builder(trusted: &Authority, alpn: &[&[u8]], versions: Versions) -> ClientConfigBuilder {
     ClientConfigBuilder::new()
         .roots(trusted.roots())
         .alpn(alpn.iter().map(|name| name.to_vec()).collect())
         .versions(versions)
-        .build()
-        .unwrap()
 }
 
 /// A session with what a connection would hold for it.

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use fleetwire_endpoint::pki::{DeviceCertificate, KeyType, Pki};
 use fleetwire_tls::{
     ClientAuth, ClientConfig, ClientConfigBuilder, Identity, Opened, Roots, Scratch, ServerConfig,
@@ -27,7 +27,7 @@ use rustls::{ClientConnection, RootCertStore, ServerConnection, SupportedProtoco
 const ALPN: &[u8] = b"x-amzn-mqtt-ca";
 const SERVER: &str = "localhost";
 
-fn handshake(criterion: &mut Criterion) {
+pub(crate) fn handshake(criterion: &mut Criterion) {
     let pki = Pki::throw_away([SERVER]).expect("certificates can be made");
     let device = pki
         .issue_device("device-0042", KeyType::P256, None)
@@ -197,7 +197,7 @@ impl Bare {
 }
 
 /// Takes what one side has to send, through the buffer, to the other.
-fn carry<A, B>(
+pub(crate) fn carry<A, B>(
     from: &mut rustls::ConnectionCommon<A>,
     buffer: &mut Vec<u8>,
     to: &mut rustls::ConnectionCommon<B>,
@@ -212,6 +212,3 @@ fn carry<A, B>(
     }
     buffer.clear();
 }
-
-criterion_group!(benches, handshake);
-criterion_main!(benches);
