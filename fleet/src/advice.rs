@@ -191,7 +191,7 @@ fn disconnected_by_peer(reason: Option<u8>) -> String {
 mod tests {
     use super::*;
 
-    const TLS_SLUGS: [&str; 21] = [
+    const TLS_SLUGS: [&str; 24] = [
         "alpn_not_selected",
         "alpn_refused",
         "alpn_missing",
