@@ -52,8 +52,10 @@
 //! # }
 //! ```
 //!
-//! rustls 0.23 with aws-lc-rs does the handshake. The record layer stands behind a small trait; rustls's own is its
-//! implementation here. No type of rustls appears in the public interface.
+//! rustls 0.23 with aws-lc-rs does the handshake. Then the records are this crate's own affair, unless a configuration
+//! chooses rustls's ([`RecordLayer`]): they are opened and sealed where they lie, and a session at rest is its keys,
+//! less than 512 bytes in all. What keys are expanded to for use is shared by the sessions of a thread and bounded
+//! ([`Scratch`]). No type of rustls appears in the public interface.
 //!
 //! What it decides by itself:
 //!
@@ -61,6 +63,7 @@
 //! - A server chooses its configuration by the ALPN names of the ClientHello ([`ServerConfigBuilder`]), so that only
 //!   the names that need one ask for a client certificate.
 //! - Session resumption is off on both sides, and so is early data.
+//! - Keys that have protected as many records as they may are replaced (TLS 1.3), or the session ends (TLS 1.2).
 //! - Nothing is sealed after a fatal alert or a close_notify, and an end of the stream without close_notify is truncation.
 #![forbid(unsafe_code)]
 

@@ -34,6 +34,23 @@ impl Roots {
         Self::parse(&pem, &path.display().to_string())
     }
 
+    /// All certificates of a PEM file, or the one of a DER file; which it is, its first bytes tell.
+    ///
+    /// # Errors
+    /// As [`Self::from_pem_file`].
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let bytes = fs::read(path).map_err(|error| ConfigError::Unreadable {
+            path: path.to_owned(),
+            detail: error.to_string(),
+        })?;
+        let source = path.display().to_string();
+        // DER begins with a SEQUENCE whose length takes more than one byte; no text has such bytes.
+        match bytes.as_slice() {
+            [0x30, 0x80..=0xff, ..] => Self::add([CertificateDer::from(bytes)], &source),
+            _ => Self::parse(&bytes, &source),
+        }
+    }
+
     /// All certificates in PEM bytes.
     ///
     /// # Errors

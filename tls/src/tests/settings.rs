@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::support::*;
-use crate::{ConfigError, KeyExchangeGroup, KeyLogFile, RecordLayer, TlsVersion, Versions};
+use crate::{ConfigError, KeyExchangeGroup, KeyLogFile, RecordLayer, Roots, TlsVersion, Versions};
 
 #[test]
 fn cipher_suites_by_name() {
@@ -196,6 +196,26 @@ fn records_per_key() {
         pair.server.deliver(&out);
         assert!(pair.server.closed, "it can still say so");
     }
+}
+
+/// PEM and DER; what is wrong is told with the file's name.
+#[test]
+fn roots_from_files() {
+    let authority = Authority::new("Fleet CA");
+    let path = std::env::temp_dir().join(format!("fleetwire-tls-roots-{}", std::process::id()));
+    let pem = authority
+        .issue_pem("another", &[], rcgen::ExtendedKeyUsagePurpose::ClientAuth, VALID)
+        .0;
+    for contents in [authority.certificate.clone(), pem.into_bytes()] {
+        fs::write(&path, &contents).unwrap();
+        assert_eq!(Roots::from_file(&path).unwrap().count(), 1);
+        fs::write(&path, &contents[..100]).unwrap();
+        let error = Roots::from_file(&path).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    let missing = Roots::from_file(&path).unwrap_err();
+    assert!(matches!(missing, ConfigError::Unreadable { .. }));
 }
 
 /// RFC 8446 section 9.2, RFC 6066 section 3.
