@@ -20,8 +20,6 @@ pub type Pass = Box<dyn FnMut() -> Duration>;
 pub struct Contender {
     /// The crate and its version.
     pub name: &'static str,
-    /// What it is to us.
-    pub kind: Kind,
     /// What it does otherwise than the others, for whoever reads its numbers.
     pub note: &'static str,
     /// Splits and decodes each packet of the stream; `None` if it cannot.
@@ -30,18 +28,7 @@ pub struct Contender {
     pub encode: fn(&Case) -> Option<Pass>,
 }
 
-/// What a contender is to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Ours.
-    Ours,
-    /// Somebody else's codec.
-    Peer,
-    /// The least that the work can cost, without doing it.
-    Limit,
-}
-
-/// All contenders; ours is the first.
+/// All contenders: ours, those of others, and at last the least that the work can cost, without doing it.
 pub const CONTENDERS: [Contender; 9] = [
     ours::CONTENDER,
     mqttrs::CONTENDER,

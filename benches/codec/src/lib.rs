@@ -4,7 +4,7 @@ mod cases;
 pub use cases::{Case, cases};
 
 mod contenders;
-pub use contenders::{CONTENDERS, Contender, Kind, Pass};
+pub use contenders::{CONTENDERS, Contender, Pass};
 
 #[path = "../../samples.rs"]
 pub mod samples;

@@ -2,12 +2,11 @@
 
 use std::hint::black_box;
 
-use super::{Contender, Kind, Pass, pass, split_packet};
+use super::{Contender, Pass, pass, split_packet};
 use crate::Case;
 
 pub(super) const MEMCPY: Contender = Contender {
     name: "memcpy of each frame",
-    kind: Kind::Limit,
     note: "what owning the bytes costs before the first of them is looked at",
     decode: memcpy,
     encode: memcpy,
@@ -15,7 +14,6 @@ pub(super) const MEMCPY: Contender = Contender {
 
 pub(super) const SPLIT: Contender = Contender {
     name: "header split",
-    kind: Kind::Limit,
     note: "finds where each packet ends and looks at nothing else",
     decode: split,
     encode: |_| None,

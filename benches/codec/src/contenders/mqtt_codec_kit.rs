@@ -6,12 +6,11 @@ use fleetwire_codec::Version;
 use mqtt_codec_kit::common::{Decodable, Encodable};
 use mqtt_codec_kit::{v4, v5};
 
-use super::{Contender, Kind, Pass, is_stream, pass};
+use super::{Contender, Pass, is_stream, pass};
 use crate::Case;
 
 pub(super) const CONTENDER: Contender = Contender {
     name: "mqtt-codec-kit 1.0",
-    kind: Kind::Peer,
     note: "owns: a String or Vec for each field",
     decode,
     encode,

@@ -6,12 +6,11 @@ use fleetwire_codec::Version;
 use mqtt_protocol_core::mqtt::Arc;
 use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, v3_1_1, v5_0};
 
-use super::{Contender, Kind, Pass, is_stream, pass, split_packet};
+use super::{Contender, Pass, is_stream, pass, split_packet};
 use crate::Case;
 
 pub(super) const CONTENDER: Contender = Contender {
     name: "mqtt-protocol-core 0.7",
-    kind: Kind::Peer,
     note: "owns; its parsers take a body, which a header split written here finds, PUBLISH as an Arc<[u8]>; encoding \
            returns a new Vec, and copying that out is in the number",
     decode,

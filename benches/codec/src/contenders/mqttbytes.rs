@@ -4,12 +4,11 @@ use bytes::BytesMut;
 use fleetwire_codec::Version;
 use mqttbytes::{v4, v5};
 
-use super::{Contender, Kind, Pass, bytes_mut};
+use super::{Contender, Pass, bytes_mut};
 use crate::Case;
 
 pub(super) const CONTENDER: Contender = Contender {
     name: "mqttbytes 0.6",
-    kind: Kind::Peer,
     note: "owns: reference-counted payloads, a String for each text",
     decode,
     encode,

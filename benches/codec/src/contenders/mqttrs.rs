@@ -5,12 +5,11 @@ use std::hint::black_box;
 use fleetwire_codec::Version;
 use mqttrs::{decode_slice, encode_slice};
 
-use super::{Contender, Kind, Pass, is_stream, pass, split_packet};
+use super::{Contender, Pass, is_stream, pass, split_packet};
 use crate::Case;
 
 pub(super) const CONTENDER: Contender = Contender {
     name: "mqttrs 0.4",
-    kind: Kind::Peer,
     note: "3.1.1 only; borrows; does not say where the next packet begins, so a header split written here finds it; does \
            not check wildcards, U+0000 nor trailing bytes",
     decode,

@@ -7,12 +7,11 @@ use ntex_bytes::{BytePageSize, BytePages, BytesMut};
 use ntex_codec::{Decoder, Encoder};
 use ntex_mqtt::{v3, v5};
 
-use super::{Contender, Kind, Pass, is_stream, pass};
+use super::{Contender, Pass, is_stream, pass};
 use crate::Case;
 
 pub(super) const CONTENDER: Contender = Contender {
     name: "ntex-mqtt 9.0",
-    kind: Kind::Peer,
     note: "owns; encoding takes the packet by value, so a clone of it is in the number",
     decode,
     encode,

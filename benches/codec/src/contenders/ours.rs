@@ -5,12 +5,11 @@ use std::hint::black_box;
 use fleetwire_codec::frame::{self, Split};
 use fleetwire_codec::{Frame, Packet};
 
-use super::{Contender, Kind, Pass, is_stream, pass};
+use super::{Contender, Pass, is_stream, pass};
 use crate::Case;
 
 pub(super) const CONTENDER: Contender = Contender {
     name: "fleetwire-codec",
-    kind: Kind::Ours,
     note: "borrows; everything that a single packet can get wrong is checked",
     decode,
     encode,

@@ -5,12 +5,11 @@ use fleetwire_codec::Version;
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
 
-use super::{Contender, Kind, Pass, bytes_mut};
+use super::{Contender, Pass, bytes_mut};
 use crate::Case;
 
 pub(super) const CONTENDER: Contender = Contender {
     name: "rumqttc 0.25",
-    kind: Kind::Peer,
     note: "owns: reference-counted payloads and topics, a String for other texts",
     decode,
     encode,
