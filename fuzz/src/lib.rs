@@ -2,9 +2,17 @@
 //!
 //! `cargo test --workspace` includes this file in a test of stable Rust that replays the corpora.
 
+mod build;
+mod cutting;
 mod frame;
+mod input;
+mod link;
+mod naive;
 mod packet;
+mod round_trip;
 mod topics;
 
+pub use cutting::cutting;
 pub use frame::frame;
 pub use packet::packet;
+pub use round_trip::round_trip;

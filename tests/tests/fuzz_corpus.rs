@@ -17,9 +17,11 @@ use samples::{Sample, samples};
 type Body = fn(&[u8]);
 
 /// All targets, and what each makes of a sample for a seed, if samples are its seeds.
-const TARGETS: [(&str, Body, Option<Seed>); 2] = [
+const TARGETS: [(&str, Body, Option<Seed>); 4] = [
+    ("cutting", fuzz::cutting, Some(in_pieces)),
     ("frame", fuzz::frame, Some(whole)),
     ("packet", fuzz::packet, Some(body)),
+    ("round_trip", fuzz::round_trip, None),
 ];
 
 type Seed = fn(&Sample) -> Vec<u8>;
@@ -39,6 +41,12 @@ fn body(sample: &Sample) -> Vec<u8> {
         frame.body(),
     ]
     .concat()
+}
+
+/// Three of them in a row, in pieces of 1 and 7 bytes, with or without records by the length's last bit.
+fn in_pieces(sample: &Sample) -> Vec<u8> {
+    let how = 0x42 | (sample.bytes.len() as u8 & 1);
+    [&[how, 2, 0, 1, 0, 7], &sample.bytes.repeat(3)[..]].concat()
 }
 
 fn fuzz_folder() -> PathBuf {
