@@ -38,7 +38,7 @@ pub fn cutting(input: &[u8]) {
         let read_max = read_lens.next().unwrap_or(usize::MAX);
         let frames_max = if pausing { 1 } else { usize::MAX };
         end = connection.pass(&mut wire, read_max, frames_max, |buf, frame| {
-            if keeping && frames.len() % 3 == 0 {
+            if keeping && frames.len().is_multiple_of(3) {
                 kept.push((frames.len(), buf.block().keep(frame)));
             }
             frames.push(frame.to_vec());

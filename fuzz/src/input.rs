@@ -36,7 +36,7 @@ impl<'a> Input<'a> {
         let valid = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
         // One longer than a length prefix can say, and the longest that it can: fuzzers seldom find them.
         match valid {
-            "\u{1}" => &LONG[..],
+            "\u{1}" => LONG,
             "\u{2}" => &LONG[1..],
             valid => valid,
         }

@@ -9,10 +9,14 @@ mod input;
 mod link;
 mod naive;
 mod packet;
+mod recv_buf;
 mod round_trip;
+mod send_buf;
 mod topics;
 
 pub use cutting::cutting;
 pub use frame::frame;
 pub use packet::packet;
+pub use recv_buf::recv_buf;
 pub use round_trip::round_trip;
+pub use send_buf::send_buf;

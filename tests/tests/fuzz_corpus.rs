@@ -17,11 +17,13 @@ use samples::{Sample, samples};
 type Body = fn(&[u8]);
 
 /// All targets, and what each makes of a sample for a seed, if samples are its seeds.
-const TARGETS: [(&str, Body, Option<Seed>); 4] = [
+const TARGETS: [(&str, Body, Option<Seed>); 6] = [
     ("cutting", fuzz::cutting, Some(in_pieces)),
     ("frame", fuzz::frame, Some(whole)),
     ("packet", fuzz::packet, Some(body)),
+    ("recv_buf", fuzz::recv_buf, None),
     ("round_trip", fuzz::round_trip, None),
+    ("send_buf", fuzz::send_buf, None),
 ];
 
 type Seed = fn(&Sample) -> Vec<u8>;
