@@ -1,4 +1,4 @@
-//! See `fleetwire_fuzz::tls::tls_records`.
+//! See `fleetwire_fuzz::tls_records`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| fleetwire_fuzz::tls::tls_records(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fleetwire_fuzz::tls_records(input));

@@ -1,4 +1,4 @@
-//! See `fleetwire_fuzz::tls::tls_session`.
+//! See `fleetwire_fuzz::tls_session`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| fleetwire_fuzz::tls::tls_session(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fleetwire_fuzz::tls_session(input));

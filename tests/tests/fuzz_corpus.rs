@@ -4,23 +4,56 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use fleetwire_codec::Version;
+use fleetwire_codec::frame::{self, Split};
+
 #[path = "../../fuzz/src/lib.rs"]
 pub mod fuzz;
 #[path = "../../benches/samples.rs"]
 pub mod samples;
 
 use fleetwire_tls::{ClientConfigBuilder, ServerName, TlsSession, Versions};
-use samples::samples;
+use samples::{Sample, samples};
 
 type Body = fn(&[u8]);
 
-/// All targets.
-const TARGETS: [(&str, Body); 4] = [
-    ("frame", fuzz::frame),
-    ("tls_hello", fuzz::tls::tls_hello),
-    ("tls_records", fuzz::tls::tls_records),
-    ("tls_session", fuzz::tls::tls_session),
+/// All targets, and what each makes of a sample for a seed, if samples are its seeds.
+const TARGETS: [(&str, Body, Option<Seed>); 9] = [
+    ("cutting", fuzz::cutting, Some(in_pieces)),
+    ("frame", fuzz::frame, Some(whole)),
+    ("packet", fuzz::packet, Some(body)),
+    ("recv_buf", fuzz::recv_buf, None),
+    ("round_trip", fuzz::round_trip, None),
+    ("send_buf", fuzz::send_buf, None),
+    ("tls_hello", fuzz::tls_hello, None),
+    ("tls_records", fuzz::tls_records, None),
+    ("tls_session", fuzz::tls_session, None),
 ];
+
+type Seed = fn(&Sample) -> Vec<u8>;
+
+/// The bytes as they are.
+fn whole(sample: &Sample) -> Vec<u8> {
+    sample.bytes.clone()
+}
+
+/// First byte, version and body, as `fuzz::packet` reads them.
+fn body(sample: &Sample) -> Vec<u8> {
+    let Ok(Split::Complete(frame)) = frame::split(&sample.bytes, usize::MAX) else {
+        panic!("{} is no frame", sample.name)
+    };
+    [
+        &[frame.first_byte(), u8::from(sample.version == Version::V5)],
+        frame.body(),
+    ]
+    .concat()
+}
+
+/// Three of them in a row, in pieces of 1 and 7 bytes, with or without records by the length's last bit.
+fn in_pieces(sample: &Sample) -> Vec<u8> {
+    let how = 0x42 | (sample.bytes.len() as u8 & 1);
+    [&[how, 2, 0, 1, 0, 7], &sample.bytes.repeat(3)[..]].concat()
+}
 
 fn fuzz_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
@@ -43,31 +76,45 @@ fn names(folder: &Path) -> BTreeSet<String> {
 
 #[test]
 fn every_seed_passes() {
-    for (target, body) in TARGETS {
+    for (target, body, _) in TARGETS {
+        let mut seeds = 0;
         for entry in fs::read_dir(corpus(target)).unwrap() {
             let path = entry.unwrap().path();
             println!("{}", path.display());
             body(&fs::read(path).unwrap());
+            seeds += 1;
         }
+        assert!(seeds > 2, "{target} has lost its seeds");
     }
 }
 
 #[test]
 fn targets_bodies_and_corpora_are_the_same() {
-    let bodies: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let bodies: BTreeSet<String> = TARGETS.iter().map(|(name, ..)| (*name).to_owned()).collect();
     assert_eq!(names(&fuzz_folder().join("fuzz_targets")), bodies);
     assert_eq!(names(&fuzz_folder().join("corpus")), bodies);
+    for name in &bodies {
+        // Each target calls the body of its own name.
+        let path = fuzz_folder().join("fuzz_targets").join(name).with_extension("rs");
+        let target = fs::read_to_string(path).unwrap();
+        assert!(
+            target.ends_with(&format!("fleetwire_fuzz::{name}(input));\n")),
+            "{target}"
+        );
+    }
 }
 
 #[test]
 fn every_sample_is_a_seed() {
-    for sample in samples() {
-        let seed = fs::read(corpus("frame").join(&sample.name));
-        assert!(
-            seed.is_ok_and(|seed| seed == sample.bytes),
-            "no seed holds {}: cargo test -p fleetwire-tests --test fuzz_corpus -- --ignored writes it",
-            sample.name
-        );
+    for (target, _, seed) in TARGETS {
+        for sample in samples().iter().filter(|_| seed.is_some()) {
+            let there = fs::read(corpus(target).join(&sample.name));
+            assert!(
+                there.is_ok_and(|there| seed.is_some_and(|seed| there == seed(sample))),
+                "no seed of {target} holds {}: cargo test -p fleetwire-tests --test fuzz_corpus -- --ignored writes it",
+                sample.name
+            );
+        }
     }
 }
 
@@ -89,9 +136,9 @@ fn samples_with_any_bit_flipped_pass() {
 #[test]
 fn generated_tls_input_passes() {
     for input in tls_inputs(400) {
-        fuzz::tls::tls_records(&input);
-        fuzz::tls::tls_session(&input);
-        fuzz::tls::tls_hello(&input);
+        fuzz::tls_records(&input);
+        fuzz::tls_session(&input);
+        fuzz::tls_hello(&input);
     }
 }
 
@@ -113,8 +160,13 @@ fn tls_inputs(count: u64) -> impl Iterator<Item = Vec<u8>> {
 #[test]
 #[ignore = "writes into the source folder"]
 fn write_the_seeds() {
-    for sample in samples() {
-        fs::write(corpus("frame").join(&sample.name), &sample.bytes).unwrap();
+    for (target, _, seed) in TARGETS {
+        fs::create_dir_all(corpus(target)).unwrap();
+        for sample in samples() {
+            if let Some(seed) = seed {
+                fs::write(corpus(target).join(&sample.name), seed(&sample)).unwrap();
+            }
+        }
     }
     for (i, input) in tls_inputs(24).enumerate() {
         for target in ["tls_records", "tls_session"] {
