@@ -12,8 +12,7 @@ use std::{ops::Range, sync::Arc};
 
 use rustls::{
     CipherSuite, CommonState, Error, ExtractedSecrets, ProtocolVersion,
-    client::{ClientConnectionData, UnbufferedClientConnection},
-    kernel::KernelConnection,
+    client::UnbufferedClientConnection,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus},
 };
@@ -35,13 +34,6 @@ enum Side {
     Client(UnbufferedClientConnection),
     Server(UnbufferedServerConnection),
 }
-
-/// The version, the keys, and on the client what can take tickets.
-pub(crate) type Handover = (
-    ProtocolVersion,
-    ExtractedSecrets,
-    Option<KernelConnection<ClientConnectionData>>,
-);
 
 /// What became of the bytes that were fed.
 pub(crate) enum Fed {
@@ -101,17 +93,17 @@ impl Connection {
         }
     }
 
-    /// Ends rustls's part: the keys with the sequence numbers that it had reached, and on the client what can take
-    /// tickets. rustls refuses while it has something to send, or when the configuration does not allow it.
-    pub(crate) fn into_secrets(self) -> Result<Handover, Error> {
+    /// Ends rustls's part: the version, and the keys with the sequence numbers that it had reached. rustls refuses while
+    /// it has something to send, or when the configuration does not allow it.
+    pub(crate) fn into_secrets(self) -> Result<(ProtocolVersion, ExtractedSecrets), Error> {
         Ok(match self.side {
             Side::Client(client) => {
                 let (secrets, kernel) = client.dangerous_into_kernel_connection()?;
-                (kernel.protocol_version(), secrets, Some(kernel))
+                (kernel.protocol_version(), secrets)
             }
             Side::Server(server) => {
                 let (secrets, kernel) = server.dangerous_into_kernel_connection()?;
-                (kernel.protocol_version(), secrets, None)
+                (kernel.protocol_version(), secrets)
             }
         })
     }

@@ -1,20 +1,16 @@
-use std::{fmt, ops::Range, sync::Arc};
-
-use rustls::ProtocolVersion;
+use std::{fmt, ops::Range};
 
 use crate::{
     client_config::{ClientConfig, ForConnection, ServerName},
-    client_hello,
-    connection::{Connection, Failure, Fed},
+    connection::Connection,
     diagnosis,
     error::{Reason, TlsError},
+    handshake::{Expect, Handshake},
     hello::{AwaitHello, Chosen},
     identity::Identity,
+    info::{HandshakeInfo, Info},
     records::{Framing, InPlaceRecords, Opened, Records, RustlsRecords, Scratch},
-    secrets::SecretCatcher,
-    server_config::{Choice, ServerConfig, VerifiedClient},
-    verifier::NotingVerifier,
-    x509,
+    server_config::ServerConfig,
 };
 
 /// The most handshake bytes that are taken from a peer.
@@ -42,29 +38,6 @@ enum State {
     Handshake(Box<Handshake>),
     Established(Box<dyn Records>),
     Failed(Box<TlsError>),
-}
-
-struct Handshake {
-    connection: Box<Connection>,
-    /// What the in-place record layer goes on with; `None` if rustls's is used.
-    secrets: Option<Arc<SecretCatcher>>,
-    /// Server: the DNS name in the client's SNI.
-    server_name: Option<Box<str>>,
-    /// Bytes consumed so far.
-    consumed: usize,
-    expect: Expect,
-}
-
-/// What must be so when the handshake is done.
-enum Expect {
-    Client {
-        config: ClientConfig,
-        verifier: Option<Arc<NotingVerifier>>,
-    },
-    Server {
-        config: ServerConfig,
-        choice: Choice,
-    },
 }
 
 impl TlsSession {
@@ -336,7 +309,7 @@ impl TlsSession {
         let verdict = handshake.verdict();
         let info = handshake.info();
         let mut records: Box<dyn Records> = match &handshake.secrets {
-            Some(secrets) => InPlaceRecords::take_over(*handshake.connection, secrets, false)?,
+            Some(secrets) => InPlaceRecords::take_over(*handshake.connection, secrets)?,
             None => Box::new(RustlsRecords::new(handshake.connection)),
         };
         if let Err(error) = verdict {
@@ -366,119 +339,6 @@ impl fmt::Debug for TlsSession {
     }
 }
 
-impl Handshake {
-    fn feed(
-        &mut self,
-        scratch: &mut Scratch,
-        sealed: &mut [u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Opened, TlsError> {
-        if self.consumed == 0 && client_hello::not_tls(sealed) == Some(true) {
-            return Err(diagnosis::not_tls(sealed, out));
-        }
-        let limit = HANDSHAKE_LEN_MAX - self.consumed.min(HANDSHAKE_LEN_MAX);
-        let fed = self
-            .connection
-            .feed(scratch, sealed, out, limit)
-            .map_err(|failure| self.diagnose(failure))?;
-        let consumed = match fed {
-            Fed::NeedMore => return Ok(Opened::NeedMore),
-            Fed::Message { consumed } => consumed,
-            Fed::Data { .. } | Fed::PeerClosed { .. } => {
-                return Err(diagnosis::internal("application data within the handshake"));
-            }
-        };
-        self.consumed += consumed;
-        if self.connection.common().is_handshaking() {
-            return Ok(Opened::Handshake { consumed });
-        }
-        // RFC 8446 section 5.1: a message must not span a change of keys, so nothing can be left of one.
-        if self.connection.pending() > 0 {
-            return Err(diagnosis::protocol(
-                "a message spans the end of the handshake",
-                None,
-            ));
-        }
-        Ok(Opened::Established { consumed })
-    }
-
-    fn diagnose(&self, failure: Failure) -> TlsError {
-        let issuer = match &self.expect {
-            Expect::Client {
-                verifier: Some(verifier),
-                ..
-            } => verifier.refused_issuer(),
-            _ => None,
-        };
-        let error = self.connection.diagnose(failure, issuer);
-        match (error.reason(), &self.expect) {
-            (Reason::AlpnRefused { .. }, Expect::Client { config, .. }) => {
-                let offered = config.alpn().to_vec();
-                TlsError::theirs(Reason::AlpnRefused { offered }, error.alert())
-            }
-            _ => error,
-        }
-    }
-
-    /// What is told of it afterwards.
-    fn info(&self) -> Info {
-        let common = self.connection.common();
-        Info {
-            version: match common.protocol_version() {
-                Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
-                _ => TlsVersion::Tls12,
-            },
-            cipher_suite: common
-                .negotiated_cipher_suite()
-                .and_then(|suite| suite.suite().as_str())
-                .unwrap_or("unknown"),
-            alpn: common.alpn_protocol().map(Box::from),
-            server_name: self.server_name.clone(),
-            peer_certificate: leaf(&self.connection).map(Box::from),
-        }
-    }
-
-    /// Whether the finished handshake is the one that was wanted.
-    fn verdict(&self) -> Result<(), TlsError> {
-        let chosen = self.connection.common().alpn_protocol();
-        match &self.expect {
-            Expect::Client { config, .. } => {
-                let issuer = || leaf(&self.connection).and_then(x509::issuer);
-                check_selected(config.alpn(), chosen, issuer)
-            }
-            Expect::Server { choice, .. } if choice.alpn.as_deref() != chosen => Err(diagnosis::internal(
-                "the negotiated ALPN name is not the one that the configuration was chosen for",
-            )),
-            Expect::Server { choice, .. } if choice.client_auth && leaf(&self.connection).is_none() => {
-                Err(TlsError::ours(Reason::ClientCertRequired, None))
-            }
-            Expect::Server { choice, .. } if choice.close_after_handshake => {
-                Err(TlsError::ours(Reason::AlpnMissing, None))
-            }
-            Expect::Server { config, .. } => match leaf(&self.connection) {
-                Some(certificate) => config
-                    .check_client(&VerifiedClient {
-                        certificate,
-                        fingerprint: x509::fingerprint(certificate),
-                        server_name: self.server_name.as_deref(),
-                        alpn: chosen,
-                    })
-                    .map_err(diagnosis::access_denied),
-                None => Ok(()),
-            },
-        }
-    }
-}
-
-/// What is kept for [`TlsSession::info`].
-struct Info {
-    version: TlsVersion,
-    cipher_suite: &'static str,
-    alpn: Option<Box<[u8]>>,
-    server_name: Option<Box<str>>,
-    peer_certificate: Option<Box<[u8]>>,
-}
-
 /// How far a session is, for the sentence about a time-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -497,108 +357,10 @@ pub enum Stage {
     Failed,
 }
 
-/// What a handshake negotiated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HandshakeInfo<'a> {
-    /// The version.
-    pub version: TlsVersion,
-    /// The cipher suite's IANA name.
-    pub cipher_suite: &'static str,
-    /// The ALPN name.
-    pub alpn: Option<&'a [u8]>,
-    /// Server: the DNS name in the client's SNI.
-    pub server_name: Option<&'a str>,
-    /// The peer's leaf certificate as DER.
-    pub peer_certificate: Option<&'a [u8]>,
-}
-
-impl HandshakeInfo<'_> {
-    /// SHA-256 of the peer's leaf certificate: AWS's certificateId.
-    pub fn peer_fingerprint(&self) -> Option<[u8; 32]> {
-        self.peer_certificate.map(x509::fingerprint)
-    }
-}
-
-/// A version of TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TlsVersion {
-    /// TLS 1.2, RFC 5246.
-    Tls12,
-    /// TLS 1.3, RFC 8446.
-    Tls13,
-}
-
-impl fmt::Display for TlsVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tls12 => "1.2",
-            Self::Tls13 => "1.3",
-        })
-    }
-}
-
-/// RFC 7301 section 3.2 lets a server ignore the extension; whoever needs the name must look.
-fn check_selected(
-    offered: &[Vec<u8>],
-    chosen: Option<&[u8]>,
-    issuer: impl FnOnce() -> Option<String>,
-) -> Result<(), TlsError> {
-    let fits = match chosen {
-        Some(chosen) => offered.iter().any(|name| name == chosen),
-        None => offered.is_empty(),
-    };
-    if fits {
-        return Ok(());
-    }
-    let reason = Reason::AlpnNotSelected {
-        offered: offered.to_vec(),
-        chosen: chosen.map(<[u8]>::to_vec),
-        issuer: issuer(),
-    };
-    Err(TlsError::ours(reason, None))
-}
-
-fn leaf(connection: &Connection) -> Option<&[u8]> {
-    let chain = connection.common().peer_certificates()?;
-    chain.first().map(AsRef::as_ref)
-}
-
 fn closed() -> TlsError {
     TlsError::ours(Reason::Closed, None)
 }
 
 fn too_early() -> TlsError {
     diagnosis::misuse("the TLS handshake is not done")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chosen(offered: &[&[u8]], chosen: Option<&[u8]>) -> Result<(), TlsError> {
-        let offered: Vec<Vec<u8>> = offered.iter().map(|name| name.to_vec()).collect();
-        check_selected(&offered, chosen, || Some("CN=Corp Proxy CA".into()))
-    }
-
-    /// What a foreign server could select, and rustls as a server never would.
-    #[test]
-    fn the_selected_name_is_one_of_those_offered() {
-        chosen(&[b"x-amzn-mqtt-ca", b"mqtt"], Some(b"mqtt")).unwrap();
-        chosen(&[], None).unwrap();
-        for name in [b"h2".as_slice(), b"", b"mqtt\n"] {
-            let error = chosen(&[b"mqtt"], Some(name)).unwrap_err();
-            let Reason::AlpnNotSelected { chosen, .. } = error.reason() else {
-                panic!("{error}");
-            };
-            assert_eq!(chosen.as_deref(), Some(name));
-        }
-        assert!(chosen(&[], Some(b"h2")).is_err());
-        assert_eq!(
-            chosen(&[b"x-amzn-mqtt-ca", b"mqtt"], None)
-                .unwrap_err()
-                .to_string(),
-            "offered ALPN x-amzn-mqtt-ca, mqtt, and the server chose none (its certificate was issued by \
-             \"CN=Corp Proxy CA\"); closed before any application byte"
-        );
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use rustls::{AlertDescription, client::ClientConnectionData, kernel::KernelConnection};
+use rustls::AlertDescription;
 
 use super::{
     Framing, Opened, PLAIN_LEN_MAX, Records, Scratch,
@@ -24,14 +24,12 @@ mod tests;
 
 /// The record protection of an established connection.
 ///
-/// At rest it is its keys; what they are expanded to for use lies in the [`Scratch`], as long as there is room. It goes on with the keys
-/// and sequence numbers that rustls had reached.
+/// At rest it is its keys; what they are expanded to for use lies in the [`Scratch`], as long as there is room. It goes on
+/// with the keys and sequence numbers that rustls had reached.
 pub(crate) struct InPlaceRecords {
     rx: Keys,
     tx: Keys,
     messages: Messages,
-    /// Takes tickets, if resumption is on, until one has come.
-    tickets: Option<Box<KernelConnection<ClientConnectionData>>>,
     format: Format,
     role: Role,
     /// Records without application data since the last that had some.
@@ -44,18 +42,13 @@ pub(crate) struct InPlaceRecords {
 
 impl InPlaceRecords {
     /// Takes over a connection whose handshake is complete, at a boundary of records, with nothing left to send.
-    pub(crate) fn take_over(
-        connection: Connection,
-        secrets: &SecretCatcher,
-        keep_ticket: bool,
-    ) -> Result<Box<Self>, TlsError> {
+    pub(crate) fn take_over(connection: Connection, secrets: &SecretCatcher) -> Result<Box<Self>, TlsError> {
         let role = connection.role();
-        let (version, extracted, kernel) = connection.into_secrets().map_err(diagnosis::internal)?;
+        let (version, extracted) = connection.into_secrets().map_err(diagnosis::internal)?;
         let mut records = Box::new(Self {
             rx: Keys::empty(),
             tx: Keys::empty(),
             messages: Messages::default(),
-            tickets: kernel.filter(|_| keep_ticket).map(Box::new),
             format: Format::Tls13,
             role,
             idle: 0,
@@ -177,7 +170,14 @@ impl InPlaceRecords {
     ) -> Result<(), TlsError> {
         match (message.kind, self.role) {
             (KEY_UPDATE, _) if !self.format.is_tls12() => self.handle_key_update(scratch, message),
-            (NEW_SESSION_TICKET, Role::Client) if !self.format.is_tls12() => self.handle_ticket(message.body),
+            // Without resumption a ticket is for nothing, but it must be one.
+            (NEW_SESSION_TICKET, Role::Client) if !self.format.is_tls12() => match is_ticket(message.body) {
+                true => Ok(()),
+                false => Err(protocol(
+                    "a malformed NewSessionTicket",
+                    AlertDescription::DecodeError,
+                )),
+            },
             (HELLO_REQUEST, Role::Client) | (CLIENT_HELLO, Role::Server) if self.format.is_tls12() => {
                 self.refuse_renegotiation(scratch, out)
             }
@@ -207,18 +207,6 @@ impl InPlaceRecords {
         }
         scratch.contexts.forget(&self.rx);
         self.rx.update().map_err(broken)
-    }
-
-    /// RFC 8446 section 4.6.1. Without resumption a ticket is for nothing, but it must be one.
-    fn handle_ticket(&mut self, body: &[u8]) -> Result<(), TlsError> {
-        let malformed = || protocol("a malformed NewSessionTicket", AlertDescription::DecodeError);
-        if !is_ticket(body) {
-            return Err(malformed());
-        }
-        if let Some(mut tickets) = self.tickets.take() {
-            tickets.handle_new_session_ticket(body).map_err(|_| malformed())?;
-        }
-        Ok(())
     }
 
     /// RFC 5246 section 7.2.2: no_renegotiation, a warning. Whoever asks again is left, as rustls does.

@@ -206,7 +206,7 @@ fn roots_from_files() {
     let pem = authority
         .issue_pem("another", &[], rcgen::ExtendedKeyUsagePurpose::ClientAuth, VALID)
         .0;
-    for contents in [authority.certificate.clone(), pem.into_bytes()] {
+    for contents in [authority.certificate, pem.into_bytes()] {
         fs::write(&path, &contents).unwrap();
         assert_eq!(Roots::from_file(&path).unwrap().count(), 1);
         fs::write(&path, &contents[..100]).unwrap();

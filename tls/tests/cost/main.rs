@@ -32,7 +32,7 @@ fn established_sessions_are_small() {
                         .collect()
                 };
                 // What handshakes leave behind, in the allocator and in the library, is there after some of them.
-                kept.extend(keep(200));
+                kept.extend(keep(100));
                 let before = resident_bytes();
                 let sessions = keep(SESSIONS);
                 let each = resident_bytes().saturating_sub(before) / SESSIONS as u64;
@@ -117,4 +117,4 @@ fn resident_bytes() -> u64 {
     pages * 4096
 }
 
-const SESSIONS: usize = 800;
+const SESSIONS: usize = 500;
