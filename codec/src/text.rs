@@ -2,8 +2,6 @@
 //!
 //! The only file of the crate with `unsafe`: bytes that were seen to be ASCII are not validated a second time.
 
-use std::iter;
-
 use crate::DecodeError;
 
 /// Checks the bytes of a string as they lie on the wire.
@@ -128,27 +126,30 @@ const fn suspects_in<const TOPIC: bool>(word: u64) -> u64 {
     suspects & repeat(0x80)
 }
 
-/// Where the wildcards are, in order, for any bytes: eight are looked at together.
+/// Calls `check` with the index of each wildcard, in order, until it fails; for any bytes. Eight are looked at together.
 #[inline]
-pub(crate) fn wildcards(bytes: &[u8]) -> impl Iterator<Item = usize> {
+pub(crate) fn try_for_each_wildcard<E>(
+    bytes: &[u8],
+    mut check: impl FnMut(usize) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut check_word = |start, word| {
+        let mut found = wildcards_in(word);
+        while found != 0 {
+            check(start + found.trailing_zeros() as usize / 8)?;
+            found &= found - 1;
+        }
+        Ok(())
+    };
     let (words, rest) = bytes.as_chunks();
-    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    for (index, word) in words.iter().enumerate() {
+        check_word(8 * index, u64::from_le_bytes(*word))?;
+    }
     // Filled up with zeros, which are no wildcards.
     let rest = rest
         .iter()
         .rev()
         .fold(0, |word, byte| word << 8 | u64::from(*byte));
-    let mut words = words.chain(iter::once(rest)).map(wildcards_in);
-    let (mut found, mut start) = (words.next().unwrap_or(0), 0);
-    iter::from_fn(move || {
-        while found == 0 {
-            found = words.next()?;
-            start += 8;
-        }
-        let index = start + found.trailing_zeros() as usize / 8;
-        found &= found - 1;
-        Some(index)
-    })
+    check_word(8 * words.len(), rest)
 }
 
 /// The high bit of each byte that is a wildcard, for any bytes.
@@ -239,9 +240,17 @@ mod tests {
             let naive = |bytes: &[u8]| {
                 (0..bytes.len()).filter(|at| matches!(bytes[*at], b'+' | b'#')).collect::<Vec<_>>()
             };
-            prop_assert_eq!(wildcards(&bytes).collect::<Vec<_>>(), naive(&bytes));
+            let found = |bytes: &[u8]| {
+                let mut found = Vec::new();
+                try_for_each_wildcard(bytes, |at| {
+                    found.push(at);
+                    Ok::<(), ()>(())
+                })
+                .map(|()| found)
+            };
+            prop_assert_eq!(found(&bytes), Ok(naive(&bytes)));
             let many: Vec<u8> = bytes.iter().map(|byte| b"+#/a\xab\xa3"[usize::from(*byte) % 6]).collect();
-            prop_assert_eq!(wildcards(&many).collect::<Vec<_>>(), naive(&many));
+            prop_assert_eq!(found(&many), Ok(naive(&many)));
         }
 
         #[test]

@@ -144,9 +144,8 @@ fn behind_share_name(shared: &[u8]) -> Result<&[u8], TopicError> {
 
 /// A wildcard has its level to itself, and `#` is the last byte: v5 `[MQTT-4.7.1-1]`, `[MQTT-4.7.1-2]`; v3.1.1
 /// `[MQTT-4.7.1-2]`, `[MQTT-4.7.1-3]`.
-#[inline]
 fn check_wildcards(filter: &[u8]) -> Result<(), TopicError> {
-    for index in text::wildcards(filter) {
+    text::try_for_each_wildcard(filter, |index| {
         let before = index.checked_sub(1).and_then(|before| filter.get(before));
         let begins_level = before.is_none_or(|byte| *byte == b'/');
         let after = filter.get(index + 1);
@@ -157,8 +156,8 @@ fn check_wildcards(filter: &[u8]) -> Result<(), TopicError> {
         } else if !begins_level || after.is_some_and(|byte| *byte != b'/') {
             return Err(TopicError::SingleLevelWildcard);
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[cfg(test)]
