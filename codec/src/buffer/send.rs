@@ -152,7 +152,8 @@ impl SendBuf {
     /// Any [`SendError`].
     pub fn append_raw(&mut self, pool: &mut Pool, bytes: &[u8]) -> Result<(), SendError> {
         let unsealed = |output: &Output| !output.is_framed(Framing::PLAIN);
-        if !self.open.as_ref().is_some_and(unsealed) {
+        // Nothing takes no block of its own, which would be handed out as output that is none.
+        if bytes.is_empty() || !self.open.as_ref().is_some_and(unsealed) {
             return self.append_framed(pool, Framing::PLAIN, bytes);
         }
         self.check(bytes.len())?;

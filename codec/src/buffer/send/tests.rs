@@ -293,6 +293,19 @@ fn a_record_that_is_sealed_already_overtakes_unsealed_plaintext() {
 }
 
 #[test]
+fn no_raw_bytes_take_no_block() {
+    let mut pool = Pool::new(PoolLimits::default());
+    let mut output = SendBuf::new(TLS, BYTES_MAX);
+    write(&mut pool, &mut output, b"plaintext").unwrap();
+    output.append_raw(&mut pool, b"").unwrap();
+    assert_eq!(pool.stats().blocks_in_use, 1);
+    let mut peer = Peer::default();
+    assert!(peer.take(&mut pool, &mut output));
+    assert_eq!((&peer.bytes[..], peer.records), (&b"plaintext"[..], 1));
+    assert_eq!(pool.stats().blocks_in_use, 0);
+}
+
+#[test]
 fn raw_bytes_do_not_overtake_raw_bytes() {
     let mut pool = Pool::new(PoolLimits::default());
     let mut output = SendBuf::new(Framing::PLAIN, BYTES_MAX);
