@@ -4,6 +4,7 @@
 
 mod build;
 mod cutting;
+pub mod differential;
 mod frame;
 mod input;
 mod link;
@@ -16,6 +17,7 @@ mod tls;
 mod topics;
 
 pub use cutting::cutting;
+pub use differential::differential;
 pub use frame::frame;
 pub use packet::packet;
 pub use recv_buf::recv_buf;

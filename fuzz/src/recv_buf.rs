@@ -321,7 +321,7 @@ impl Shard {
         let parked = self.parked.iter().flatten();
         assert_eq!(
             stats.bytes_parked,
-            parked.clone().map(|buf| buf.block().len() as u64).sum()
+            parked.clone().map(|buf| buf.block().len() as u64).sum::<u64>()
         );
         assert!(stats.bytes_parked <= limits.bytes_parked_max);
         assert!(stats.bytes_retained <= limits.bytes_retained_max);

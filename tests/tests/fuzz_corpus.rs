@@ -13,13 +13,15 @@ pub mod fuzz;
 pub mod samples;
 
 use fleetwire_tls::{ClientConfigBuilder, ServerName, TlsSession, Versions};
+use fuzz::differential::{Kind, Row};
 use samples::{Sample, samples};
 
 type Body = fn(&[u8]);
 
 /// All targets, and what each makes of a sample for a seed, if samples are its seeds.
-const TARGETS: [(&str, Body, Option<Seed>); 9] = [
+const TARGETS: [(&str, Body, Option<Seed>); 10] = [
     ("cutting", fuzz::cutting, Some(in_pieces)),
+    ("differential", fuzz::differential, Some(how_and_body)),
     ("frame", fuzz::frame, Some(whole)),
     ("packet", fuzz::packet, Some(body)),
     ("recv_buf", fuzz::recv_buf, None),
@@ -47,6 +49,13 @@ fn body(sample: &Sample) -> Vec<u8> {
         frame.body(),
     ]
     .concat()
+}
+
+/// How the header is, first byte and body, as `fuzz::differential` reads them.
+fn how_and_body(sample: &Sample) -> Vec<u8> {
+    let mut seed = body(sample);
+    seed.swap(0, 1);
+    seed
 }
 
 /// Three of them in a row, in pieces of 1 and 7 bytes, with or without records by the length's last bit.
@@ -190,4 +199,39 @@ fn write_the_seeds() {
         session.start(&mut hello).unwrap();
         fs::write(corpus("tls_hello").join(name), hello).unwrap();
     }
+}
+
+/// No row of `docs/DIFFERENCES.md` is left over, and each names the clauses that our errors name.
+#[test]
+fn every_listed_difference_occurs() {
+    let mut left: BTreeSet<Row> = fuzz::differential::rows().collect();
+    let seeds = fs::read_dir(corpus("differential")).unwrap();
+    let seeds = seeds.map(|seed| fs::read(seed.unwrap().path()).unwrap());
+    for input in seeds.flat_map(|seed| changed(&seed)) {
+        for difference in fuzz::differential::differences(&input) {
+            let row = fuzz::differential::row_of(&difference);
+            let row = row.unwrap_or_else(|| panic!("not listed: {difference}, {input:?}"));
+            left.remove(&row);
+            if let Kind::Accepts(error) = difference.kind {
+                let clause = error.clause(difference.version);
+                assert!(
+                    row.why.replace('`', "").contains(clause),
+                    "{clause} is not in {row:?}"
+                );
+            }
+        }
+    }
+    assert!(left.is_empty(), "these do not occur: {left:#?}");
+}
+
+/// The input itself, and with each of its first bytes left out, doubled, set to zero, or one bit of it flipped.
+fn changed(input: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = vec![input.to_vec()];
+    for at in 0..input.len().min(64) {
+        let with = |bytes: &[u8]| [&input[..at], bytes, &input[at + 1..]].concat();
+        let byte = input[at];
+        all.extend([with(&[]), with(&[byte, byte]), with(&[0])]);
+        all.extend((0..8).map(|bit| with(&[byte ^ 1 << bit])));
+    }
+    all
 }
