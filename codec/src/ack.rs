@@ -46,6 +46,14 @@ macro_rules! acks {
                     PacketType::$ack.first_byte()
                 }
 
+                /// Without reason code and properties.
+                #[inline(always)]
+                fn short_form(&self) -> Option<[u8; 4]> {
+                    let [high, low] = self.packet_id.value().to_be_bytes();
+                    (self.reason == ReasonCode::Success && self.properties.is_empty())
+                        .then_some([self.first_byte(), 2, high, low])
+                }
+
                 #[inline(always)]
                 fn check_encodable(&self, version: Version) -> Result<(), EncodeError> {
                     // Every acknowledgement may say this, and most do.

@@ -44,7 +44,7 @@ pub struct Will<'a> {
 }
 
 /// The protocol name behind its length, `[MQTT-3.1.2-1]` of both versions.
-const PROTOCOL: &[u8] = b"\0\x04MQTT";
+const PROTOCOL: [u8; 6] = *b"\0\x04MQTT";
 
 // The connect flags, v5 section 3.1.2.3.
 const RESERVED: u8 = 0b0000_0001;
@@ -71,8 +71,8 @@ impl<'a> Connect<'a> {
     #[inline(never)]
     pub(crate) fn decode(frame: Frame<'a>) -> Result<Packet<'a>, DecodeError> {
         // The fields in front have always the same length, so two comparisons find nearly all that can be wrong.
-        let (PROTOCOL, [level @ 4..=5, flags, high, low, rest @ ..]) =
-            frame.body().split_at_checked(PROTOCOL.len()).unwrap_or_default()
+        let Some((&PROTOCOL, [level @ 4..=5, flags, high, low, rest @ ..])) =
+            frame.body().split_first_chunk()
         else {
             let mut reader = Reader::new(frame.body());
             return Err(decode_version(&mut reader)
@@ -233,7 +233,6 @@ impl Encode for Connect<'_> {
 
     /// The packet's own version counts.
     fn check_encodable(&self, _: Version) -> Result<(), EncodeError> {
-        check_flags(self.flags(), self.version)?;
         check_client_id(self.client_id, self.clean_start, self.version)?;
         self.properties.check(self.version, Carrier::Connect)?;
         check_string(self.client_id)?;
@@ -245,6 +244,10 @@ impl Encode for Connect<'_> {
         }
         if let Some(password) = self.password {
             check_field_len(password)?;
+            // The only rule for the flags that the fields can break.
+            if self.username.is_none() && self.version == Version::V311 {
+                return Err(DecodeError::PasswordWithoutUsername.into());
+            }
         }
         Ok(())
     }
@@ -252,9 +255,20 @@ impl Encode for Connect<'_> {
     /// The packet's own version counts.
     #[inline(always)]
     fn encode_body(&self, _: Version, sink: &mut impl Sink) {
-        sink.put(PROTOCOL);
+        let [p0, p1, p2, p3, p4, p5] = PROTOCOL;
         let [high, low] = self.keep_alive_secs.to_be_bytes();
-        sink.put(&[self.version.level(), self.flags(), high, low]);
+        sink.put(&[
+            p0,
+            p1,
+            p2,
+            p3,
+            p4,
+            p5,
+            self.version.level(),
+            self.flags(),
+            high,
+            low,
+        ]);
         self.properties.encode(self.version, sink);
         sink.put_field(self.client_id.as_bytes());
         if let Some(will) = &self.will {

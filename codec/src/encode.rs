@@ -67,6 +67,12 @@ pub(crate) trait Encode {
     /// Writes what follows the fixed header of a packet that was checked.
     fn encode_body(&self, version: Version, sink: &mut impl Sink);
 
+    /// The whole packet, if it is one of the usual ones of four bytes and there is nothing to check.
+    #[inline(always)]
+    fn short_form(&self) -> Option<[u8; 4]> {
+        None
+    }
+
     /// So many bytes belong to the packet and are not written: its owner sends them behind it.
     #[inline(always)]
     fn tail_len(&self) -> usize {
@@ -80,10 +86,20 @@ pub(crate) fn encoded_len(packet: &impl Encode, version: Version) -> Result<usiz
     Measured::new(packet, version).map(|measured| measured.written_len)
 }
 
-/// Writes the packet to the start of `out` and returns its length. Never inlined, so that the choice between all packets
-/// is one jump.
-#[inline(never)]
+/// Writes the packet to the start of `out` and returns its length.
+#[inline(always)]
 pub(crate) fn encode(packet: &impl Encode, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
+    if let Some(short) = packet.short_form() {
+        let out = out.first_chunk_mut();
+        *out.ok_or(EncodeError::BufferTooSmall { needed: short.len() })? = short;
+        return Ok(short.len());
+    }
+    encode_any(packet, version, out)
+}
+
+/// In whatever form. Never inlined, so that the choice between all packets is one jump.
+#[inline(never)]
+fn encode_any(packet: &impl Encode, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
     let Measured {
         remaining_len,
         written_len: needed,

@@ -122,7 +122,10 @@ impl<'a> Filters<'a> {
         while !reader.is_empty() {
             let filter = TopicFilter::decode(&mut reader)?;
             let bits = reader.u8()?;
-            check_options(filter, SubscriptionOptions::from_bits(bits, version)?)?;
+            // A QoS and nothing else is right in both versions.
+            if bits > QoS::ExactlyOnce.bits() {
+                check_options(filter, SubscriptionOptions::from_bits(bits, version)?)?;
+            }
             options |= bits;
         }
         Ok(Self { bytes, options })

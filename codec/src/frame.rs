@@ -165,8 +165,30 @@ impl Header {
                 let remaining_len = usize::from(low & 0x7F) | usize::from(high) << 7;
                 (first, 3, remaining_len, high != 0)
             }
-            _ => return Self::read_other(bytes, packet_len_max),
+            _ => return Self::read_long(bytes, packet_len_max),
         };
+        Self::new(first, len, remaining_len, minimal, packet_len_max).map(Ok)
+    }
+
+    /// Reads one of the next length.
+    #[inline(never)]
+    fn read_long(bytes: &[u8], packet_len_max: usize) -> Result<Result<Self, usize>, DecodeError> {
+        let [first, low, middle, high @ ..0x80, ..] = *bytes else {
+            return Self::read_other(bytes, packet_len_max);
+        };
+        let remaining_len =
+            usize::from(low & 0x7F) | usize::from(middle & 0x7F) << 7 | usize::from(high) << 14;
+        Self::new(first, 4, remaining_len, high != 0, packet_len_max).map(Ok)
+    }
+
+    #[inline(always)]
+    fn new(
+        first: u8,
+        len: u8,
+        remaining_len: usize,
+        minimal: bool,
+        packet_len_max: usize,
+    ) -> Result<Self, DecodeError> {
         let Some(packet_type) = PacketType::from_sound_first_byte(first) else {
             return Err(unsound(first));
         };
@@ -177,7 +199,10 @@ impl Header {
             minimal,
             remaining_len,
         };
-        header.within(packet_len_max).map(Ok)
+        if header.packet_len() > packet_len_max {
+            return Err(DecodeError::PacketTooLarge);
+        }
+        Ok(header)
     }
 
     /// Reads one that is longer, or not there yet.
@@ -188,37 +213,22 @@ impl Header {
         };
         // Checked at the first byte, so that another protocol is known at once and not awaited to the length that its
         // text seems to declare.
-        let Some(packet_type) = PacketType::from_sound_first_byte(first) else {
+        if PacketType::from_sound_first_byte(first).is_none() {
             return Err(unsound(first));
-        };
+        }
         let mut remaining_len = 0;
         for (index, &byte) in rest.iter().take(4).enumerate() {
             remaining_len |= usize::from(byte & 0x7F) << (7 * index);
             if byte & 0x80 == 0 {
-                let header = Self {
-                    packet_type,
-                    first,
-                    len: index as u8 + 2,
-                    // Only a last byte of zero adds nothing.
-                    minimal: byte != 0 || index == 0,
-                    remaining_len,
-                };
-                return header.within(packet_len_max).map(Ok);
+                // Only a last byte of zero adds nothing.
+                let minimal = byte != 0 || index == 0;
+                return Self::new(first, index as u8 + 2, remaining_len, minimal, packet_len_max).map(Ok);
             }
         }
         if rest.len() < 4 {
             Ok(Err(1))
         } else {
             Err(DecodeError::RemainingLengthTooLong)
-        }
-    }
-
-    #[inline]
-    fn within(self, packet_len_max: usize) -> Result<Self, DecodeError> {
-        if self.packet_len() > packet_len_max {
-            Err(DecodeError::PacketTooLarge)
-        } else {
-            Ok(self)
         }
     }
 }

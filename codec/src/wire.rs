@@ -192,8 +192,8 @@ pub(crate) const fn check_field_len(bytes: &[u8]) -> Result<(), DecodeError> {
 /// Whether a string that is not of a checked type may be sent: it must not hold U+0000 nor be too long.
 #[inline]
 pub(crate) fn check_string(text: &str) -> Result<(), DecodeError> {
-    text::check(text.as_bytes())?;
-    check_field_len(text.as_bytes())
+    check_field_len(text.as_bytes())?;
+    text::check(text.as_bytes()).map(|_| ())
 }
 
 const fn low_seven_bits(value: usize) -> u8 {
@@ -243,16 +243,35 @@ impl<'o> Writer<'o> {
     }
 }
 
+impl<'o> Writer<'o> {
+    /// The next so many bytes.
+    #[inline(always)]
+    fn next(&mut self, len: usize) -> Option<&'o mut [u8]> {
+        // The same code has counted these bytes before, so they fit. If that were ever wrong, nothing is written
+        // past the end, and the assertion in `encode` says so.
+        let split = std::mem::take(&mut self.rest).split_at_mut_checked(len);
+        debug_assert!(split.is_some(), "encoder wrote more than it had counted");
+        let (next, rest) = split?;
+        self.rest = rest;
+        Some(next)
+    }
+}
+
 impl Sink for Writer<'_> {
     #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
-        // The same code has counted these bytes before, so they fit. If that were ever wrong, nothing is written
-        // past the end, and the assertion in `encode` says so.
-        if let Some((head, rest)) = std::mem::take(&mut self.rest).split_at_mut_checked(bytes.len()) {
-            copy(head, bytes);
-            self.rest = rest;
-        } else {
-            debug_assert!(false, "encoder wrote more than it had counted");
+        if let Some(next) = self.next(bytes.len()) {
+            copy(next, bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn put_field(&mut self, bytes: &[u8]) {
+        debug_assert!(check_field_len(bytes).is_ok());
+        let next = self.next(2 + bytes.len());
+        if let Some((len, next)) = next.and_then(<[u8]>::split_first_chunk_mut) {
+            *len = (bytes.len() as u16).to_be_bytes();
+            copy(next, bytes);
         }
     }
 }

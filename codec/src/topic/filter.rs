@@ -122,10 +122,13 @@ impl<'a> TopicFilter<'a> {
 
     /// Checks the grammar of a string that is known to be neither empty, too long, nor with U+0000.
     fn checked(filter: &'a str) -> Result<Self, TopicError> {
-        match filter.as_bytes().strip_prefix(SHARE_PREFIX.as_bytes()) {
-            None => check_wildcards(filter.as_bytes())?,
-            Some(shared) => check_wildcards(behind_share_name(shared)?)?,
+        let mut levels = filter.as_bytes();
+        if let [b'$', ..] = levels
+            && let Some(shared) = levels.strip_prefix(SHARE_PREFIX.as_bytes())
+        {
+            levels = behind_share_name(shared)?;
         }
+        check_wildcards(levels)?;
         Ok(Self(filter))
     }
 }
@@ -144,20 +147,27 @@ fn behind_share_name(shared: &[u8]) -> Result<&[u8], TopicError> {
 
 /// A wildcard has its level to itself, and `#` is the last byte: v5 `[MQTT-4.7.1-1]`, `[MQTT-4.7.1-2]`; v3.1.1
 /// `[MQTT-4.7.1-2]`, `[MQTT-4.7.1-3]`.
+#[inline(always)]
 fn check_wildcards(filter: &[u8]) -> Result<(), TopicError> {
-    text::try_for_each_wildcard(filter, |index| {
-        let before = index.checked_sub(1).and_then(|before| filter.get(before));
-        let begins_level = before.is_none_or(|byte| *byte == b'/');
-        let after = filter.get(index + 1);
-        if filter.get(index) == Some(&b'#') {
-            if !begins_level || after.is_some() {
-                return Err(TopicError::MultiLevelWildcard);
-            }
-        } else if !begins_level || after.is_some_and(|byte| *byte != b'/') {
-            return Err(TopicError::SingleLevelWildcard);
-        }
+    let before_last = match filter {
+        [levels @ .., b'/', b'#'] => levels,
+        [b'#'] => &[],
+        _ => filter,
+    };
+    if text::only_whole_levels(before_last) {
         Ok(())
-    })
+    } else {
+        Err(first_wrong_wildcard(before_last))
+    }
+}
+
+#[cold]
+fn first_wrong_wildcard(filter: &[u8]) -> TopicError {
+    let mut levels = filter.split(|byte| *byte == b'/').filter(|level| *level != b"+");
+    match levels.find_map(|level| level.iter().find(|byte| matches!(byte, b'+' | b'#'))) {
+        Some(b'+') => TopicError::SingleLevelWildcard,
+        _ => TopicError::MultiLevelWildcard,
+    }
 }
 
 #[cfg(test)]
