@@ -2,11 +2,11 @@
 
 use std::mem;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use bytes::Bytes;
-use crossbeam_channel::Sender;
+
+use super::sync::{Arc, AtomicBool, AtomicU64, Memory, Sender};
 
 /// A block of bytes from a [`Pool`](super::Pool).
 ///
@@ -19,7 +19,7 @@ pub struct Block {
 }
 
 impl Block {
-    pub(super) fn new(bytes: Box<[u8]>, home: Arc<Home>) -> Self {
+    pub(super) fn new(bytes: Memory, home: Arc<Home>) -> Self {
         let slot = Slot {
             bytes,
             home,
@@ -108,7 +108,7 @@ impl Block {
     }
 
     /// Takes the memory out for good; `None` while something kept from the block lives.
-    pub(super) fn into_memory(mut self) -> Option<Box<[u8]>> {
+    pub(super) fn into_memory(mut self) -> Option<Memory> {
         self.end_parking();
         let slot = Arc::get_mut(&mut self.slot)?;
         slot.end_retention();
@@ -143,7 +143,7 @@ impl AsRef<[u8]> for Kept {
 #[derive(Debug)]
 struct Slot {
     /// Empty only after the pool has taken the memory out.
-    bytes: Box<[u8]>,
+    bytes: Memory,
     home: Arc<Home>,
     /// Whether this block counts as retained.
     retained: AtomicBool,
@@ -167,8 +167,10 @@ impl Slot {
         true
     }
 
-    fn end_retention(&mut self) {
-        if mem::take(self.retained.get_mut()) {
+    /// For the only holder, who knows that nothing is kept any more.
+    fn end_retention(&self) {
+        if self.retained.load(Relaxed) {
+            self.retained.store(false, Relaxed);
             let len = self.bytes.len() as u64;
             self.home.retained.fetch_sub(len, Relaxed);
         }
@@ -188,10 +190,11 @@ impl Drop for Slot {
 
 /// The pool's end that blocks carry with them: the way home, the counters, and the bounds of keeping.
 ///
-/// All counters are statistics or soft bounds of one shard; none of them orders memory, so `Relaxed` suffices.
+/// All counters are statistics or soft bounds of one shard, and none of them orders memory: `Relaxed` suffices, but for
+/// `freed_bytes`, so that who sees that a block was freed sees it leave all other counters too.
 #[derive(Debug)]
 pub(super) struct Home {
-    pub(super) sender: Sender<Box<[u8]>>,
+    pub(super) sender: Sender<Memory>,
     /// Blocks longer than this are not worth a place in the channel: the pool would free them.
     pub(super) pooled_len_max: usize,
     pub(super) retain_len_min: usize,
@@ -222,12 +225,12 @@ pub(super) struct Copied {
 
 impl Home {
     /// Takes the memory of a dropped block: into the channel, or freed when that is full or the pool is gone.
-    fn receive(&self, bytes: Box<[u8]>) {
+    fn receive(&self, bytes: Memory) {
         let len = bytes.len() as u64;
         self.dropped_blocks.fetch_add(1, Relaxed);
         self.dropped_bytes.fetch_add(len, Relaxed);
         if bytes.len() > self.pooled_len_max || self.sender.try_send(bytes).is_err() {
-            self.freed_bytes.fetch_add(len, Relaxed);
+            self.freed_bytes.fetch_add(len, Release);
         }
     }
 }

@@ -13,6 +13,10 @@ mod block;
 mod pool;
 mod recv;
 mod send;
+mod sync;
+
+#[cfg(all(test, loom))]
+mod threads;
 
 pub use block::Block;
 pub use pool::{HOT_BLOCK_LEN, Overload, Pool, PoolLimits, PoolStats};

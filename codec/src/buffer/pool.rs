@@ -1,13 +1,11 @@
 //! The blocks of one shard, by size class.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-use crossbeam_channel::{Receiver, bounded};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::Block;
 use super::block::{Copied, Home};
+use super::sync::{Arc, AtomicU64, Memory, Receiver, bounded, zeroed};
 
 /// The blocks of one shard.
 ///
@@ -17,7 +15,7 @@ use super::block::{Copied, Home};
 #[derive(Debug)]
 pub struct Pool {
     free: [Vec<Block>; CLASSES.len()],
-    arrivals: Receiver<Box<[u8]>>,
+    arrivals: Receiver<Memory>,
     home: Arc<Home>,
     limits: PoolLimits,
     blocks_taken: u64,
@@ -106,13 +104,15 @@ impl Pool {
 
     /// What the pool holds and did, counted.
     pub fn stats(&self) -> PoolStats {
+        // First: of a block that another thread frees meanwhile, no other counter may be older than this one.
+        let bytes_allocated = self.bytes_allocated();
         let copied = &self.home.copied;
         PoolStats {
             blocks_in_use: self.blocks_in_use(),
             blocks_in_use_max: self.blocks_in_use_max,
             bytes_in_use: self.bytes_in_use(),
             bytes_in_use_max: self.bytes_in_use_max,
-            bytes_allocated: self.bytes_allocated(),
+            bytes_allocated,
             bytes_parked: self.home.parked.load(Relaxed),
             bytes_retained: self.home.retained.load(Relaxed),
             bytes_joined: copied.joined.load(Relaxed),
@@ -146,8 +146,7 @@ impl Pool {
             self.release(unused);
         }
         self.bytes_allocated += len as u64;
-        let bytes = vec![0; len].into_boxed_slice();
-        Some(Block::new(bytes, Arc::clone(&self.home)))
+        Some(Block::new(zeroed(len), Arc::clone(&self.home)))
     }
 
     fn welcome_arrivals(&mut self) {
@@ -189,7 +188,7 @@ impl Pool {
     }
 
     fn bytes_allocated(&self) -> u64 {
-        self.bytes_allocated - self.home.freed_bytes.load(Relaxed)
+        self.bytes_allocated - self.home.freed_bytes.load(Acquire)
     }
 }
 
