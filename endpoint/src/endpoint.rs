@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetwire_codec::QoS;
 use fleetwire_engine::{Engine, Limits, Listener, StartError, Stats};
 use fleetwire_tls::{
     ClientAuth, ConfigError, Identity, IdentityError, Roots, ServerConfig, ServerConfigBuilder,
@@ -162,6 +163,12 @@ impl EndpointBuilder {
     /// The bounds of subscriptions, queues and retained messages.
     pub fn broker_limits(mut self, limits: BrokerLimits) -> Self {
         self.broker_limits = limits;
+        self
+    }
+
+    /// The highest quality of service, in place of QoS 1; see [`BrokerLimits::qos_max`].
+    pub fn qos_max(mut self, qos: QoS) -> Self {
+        self.broker_limits.qos_max = qos;
         self
     }
 

@@ -75,6 +75,7 @@ pub(crate) struct Front {
     broker: Broker<LinkId>,
     users: Users,
     packet_len_max: u32,
+    qos_max: QoS,
     ledger: Ledger,
 }
 
@@ -84,6 +85,7 @@ impl Front {
             broker: Broker::new(rules.limits, rules.seed),
             users: rules.users,
             packet_len_max: rules.packet_len_max,
+            qos_max: rules.limits.qos_max,
             ledger: Ledger::new(shared),
         }
     }
@@ -145,7 +147,10 @@ impl Front {
             properties.push(Property::SessionExpiryInterval(secs))?;
         }
         properties.push(Property::ReceiveMaximum(RECEIVE_MAXIMUM))?;
-        properties.push(Property::MaximumQoS(QoS::AtLeastOnce))?;
+        // v5 section 3.2.2.3.4: QoS 2 is said by saying nothing.
+        if self.qos_max < QoS::ExactlyOnce {
+            properties.push(Property::MaximumQoS(self.qos_max))?;
+        }
         properties.push(Property::MaximumPacketSize(self.packet_len_max))?;
         if let Some(client_id) = &welcome.assigned_client_id {
             properties.push(Property::AssignedClientIdentifier(client_id))?;
@@ -256,6 +261,6 @@ impl Outlet<LinkId> for Wire<'_, '_> {
     }
 }
 
-/// QoS 1 messages that a client may have unacknowledged: AWS IoT Core's quota. Each is acknowledged as soon as it is read,
-/// so a client that sends more is not cut off.
+/// Messages above QoS 0 that a client may have unacknowledged: AWS IoT Core's quota. One at QoS 1 is acknowledged as soon
+/// as it is read, so only a client that has more under way at QoS 2 is cut off.
 const RECEIVE_MAXIMUM: u16 = 100;

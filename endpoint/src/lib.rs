@@ -38,8 +38,9 @@
 //!
 //! # What it does
 //!
-//! MQTT 3.1.1 and 5.0 with QoS 0 and 1, subscriptions with `+` and `#`, No Local, Retain As Published and Retain Handling,
-//! retained messages with their expiry, wills, the take-over of client ids, client ids assigned to those who bring none.
+//! MQTT 3.1.1 and 5.0 with QoS 0 and 1, and QoS 2 where it is asked for, subscriptions with `+` and `#`, No Local, Retain As
+//! Published and Retain Handling, retained messages with their expiry, wills, the take-over of client ids, client ids assigned
+//! to those who bring none.
 //! The properties of a 5.0 PUBLISH go on unaltered, but for a Message Expiry Interval that waiting has shortened. Messages
 //! of one publisher to one topic reach each subscriber in their order.
 //!
@@ -51,7 +52,7 @@
 //! - A session ends with its connection. Who asks for a longer one is told Session Expiry Interval 0 in 5.0; in 3.1.1 a
 //!   client without Clean Session gets Session Present 0 each time (v3.1.1 `[MQTT-3.1.2-4]`). A Will Delay Interval is cut
 //!   short by that end, as v5 section 3.1.3.2.2 has it.
-//! - QoS 2 is refused: a PUBLISH ends the connection with 0x9B, a will is answered with CONNACK 0x9B, a subscription is
+//! - QoS 2 is refused, unless [`EndpointBuilder::qos_max`] allows it: a PUBLISH ends the connection with 0x9B, a will is answered with CONNACK 0x9B, a subscription is
 //!   granted QoS 1. 3.1.1 has no words for the first two and sees the connection end, or return code 3.
 //! - A `$share` filter is refused with SUBACK 0x9E (3.1.1: 0x80), where v5 section 3.2.2.3.13 asks for DISCONNECT.
 //! - A subscriber that a QoS 1 message finds no room for is disconnected with 0x97; see [`broker::BrokerLimits`].

@@ -198,7 +198,7 @@ impl Connection {
         }
         if packet.qos != QoS::AtMostOnce {
             let entry = Entry {
-                kind: Kind::Publish,
+                kind: Kind::of(packet.qos),
                 token: publish.token,
                 intended: publish.intended.unwrap_or(tools.now),
                 sent: tools.now,
@@ -216,7 +216,7 @@ impl Connection {
             }
             Err(error) => {
                 if let Some(packet_id) = packet.packet_id {
-                    self.session.cancel(packet_id, Kind::Publish);
+                    self.session.cancel(packet_id, Kind::of(packet.qos));
                 }
                 self.wants_output |= error == VerbError::Full;
                 Err(error.into())

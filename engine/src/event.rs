@@ -20,9 +20,9 @@ pub enum Event<'a> {
     /// Client role: an attempt ended before its CONNACK, or with one that refuses. Server role: a connection ended in
     /// its TLS handshake, before `Accepted`.
     Failed(Failure),
-    /// A publish was acknowledged.
+    /// A publish was acknowledged: PUBACK at QoS 1, PUBCOMP at QoS 2.
     Acked(Ack),
-    /// A publish was acknowledged with a reason code of 0x80 or more.
+    /// A publish was acknowledged with a reason code of 0x80 or more, by PUBACK or PUBREC: it is not delivered.
     Refused(Ack),
     /// A publish will never be acknowledged. Each accepted publish above QoS 0 ends in exactly one of `Acked`,
     /// `Refused` and `Dropped`.
@@ -45,7 +45,8 @@ pub enum Event<'a> {
     Subscribe(Subscribe<'a>),
     /// Server role: UNSUBSCRIBE, to be answered with `unsuback`.
     Unsubscribe(Unsubscribe<'a>),
-    /// A PUBLISH has arrived. At QoS 1 its PUBACK is sent after the handler has returned.
+    /// A PUBLISH has arrived. Its PUBACK or PUBREC is sent after the handler has returned. One at QoS 2 that comes again
+    /// while it is not released is acknowledged without this event.
     Message(Message<'a>),
     /// A command of an [`EngineHandle`](crate::EngineHandle) could not be carried out.
     Rejected(Rejected),
@@ -98,7 +99,8 @@ pub struct Ack {
     pub intended: Instant,
     /// When it was encoded.
     pub sent: Instant,
-    /// The PUBACK's reason code; success in 3.1.1.
+    /// The reason code of the PUBACK, PUBREC or PUBCOMP; success in 3.1.1. A PUBCOMP may say 0x92: the receiver has
+    /// forgotten the exchange, which it may once it has the message.
     pub reason: ReasonCode,
 }
 

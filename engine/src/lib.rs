@@ -45,7 +45,7 @@
 //! ```
 //!
 //! What it does not do: it raises no limits of the process, installs no signal handler, no logger and no TLS
-//! provider. Sessions end with their connection (Clean Start), and QoS is 0 or 1, for now.
+//! provider. Sessions end with their connection (Clean Start), for now.
 #![forbid(unsafe_code)]
 
 mod id;

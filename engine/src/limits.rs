@@ -20,7 +20,7 @@ pub struct Limits {
     pub packet_len_max: usize,
     /// Bytes of output that one connection may have waiting. Past it a verb answers `Full`.
     pub output_bytes_max: usize,
-    /// QoS 1 publishes of one connection without acknowledgement; the peer's Receive Maximum may lower it.
+    /// QoS 1 and 2 publishes of one connection without their last acknowledgement; the peer's Receive Maximum may lower it.
     /// Past it `publish` answers `Full`.
     pub in_flight_max: u16,
     /// Bytes of all buffers of one shard; partial packets may hold half of them. Past it verbs answer `Full`, and a connection whose partial packet

@@ -74,7 +74,7 @@ impl<'a> Outbox<'a> {
         }
     }
 
-    /// Publishes. At QoS 1 the packet identifier is answered, and exactly one of `Acked`, `Refused` and `Dropped`
+    /// Publishes. Above QoS 0 the packet identifier is answered, and exactly one of `Acked`, `Refused` and `Dropped`
     /// follows.
     ///
     /// # Errors
@@ -275,7 +275,7 @@ impl<'a> Outbox<'a> {
             },
         )?;
         if let Some(live) = self.core.links.get_mut(link) {
-            live.connection.session.accepted(keep_alive_secs);
+            live.connection.session.accepted(&properties, keep_alive_secs);
         }
         self.core.mark_up(link.slot);
         Ok(())

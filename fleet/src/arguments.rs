@@ -109,7 +109,7 @@ pub(crate) struct RunArguments {
     /// Payload of each publish, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = values::payload_size, allow_negative_numbers = true, help_heading = TRAFFIC)]
     pub(crate) payload_size: usize,
-    /// Quality of service of publishes and subscriptions: 0 or 1.
+    /// Quality of service of publishes and subscriptions: 0, 1 or 2.
     #[arg(long, value_name = "QOS", default_value = "1", value_parser = values::qos, allow_negative_numbers = true, help_heading = TRAFFIC)]
     pub(crate) qos: u8,
     /// Topic of each device; may hold {client_id} and {index}.
@@ -160,6 +160,9 @@ pub(crate) struct EndpointArguments {
     /// User that may connect with ALPN `mqtt` (repeatable); without any, that way in is closed.
     #[arg(long = "user", value_name = "NAME:PASSWORD", value_parser = values::user)]
     pub(crate) users: Vec<(String, String)>,
+    /// Highest quality of service: 0, 1 or 2; AWS IoT Core's is 1.
+    #[arg(long, value_name = "QOS", default_value = "1", value_parser = values::qos, allow_negative_numbers = true)]
+    pub(crate) max_qos: u8,
     /// Speak with the `fleetwire run` that started this process.
     #[arg(long, hide = true, requires = "state")]
     pub(crate) child: bool,

@@ -14,6 +14,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fleetwire_codec::QoS;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
@@ -91,14 +92,15 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts the endpoint on a free loopback port, with the CA and certificates of `state`.
-    pub(crate) fn start(state: &Path, interrupts: &Interrupts) -> Result<Self, Problem> {
+    /// Starts the endpoint on a free loopback port, with the CA and certificates of `state`, for a run at `qos`.
+    pub(crate) fn start(state: &Path, qos: QoS, interrupts: &Interrupts) -> Result<Self, Problem> {
         let failed = |what: String| Problem::refused("endpoint_start", what);
         let program = std::env::current_exe()
             .map_err(|error| failed(format!("this program's own path is not known: {error}.")))?;
         let mut process = Command::new(program)
             .args(["endpoint", "--child", "--listen", "127.0.0.1:0", "--state"])
             .arg(state)
+            .args(["--max-qos", &qos.max(QoS::AtLeastOnce).to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)

@@ -20,6 +20,7 @@ use crate::prepare::temporary_directory;
 use crate::problem::{Exit, Problem};
 use crate::report::quoted;
 use crate::signals::{ENDING, Interrupts};
+use crate::values;
 
 /// Carries out the command.
 pub(crate) fn run(arguments: &EndpointArguments) -> Result<Exit, Problem> {
@@ -105,7 +106,10 @@ fn start(arguments: &EndpointArguments, state: &Path) -> Result<Endpoint, Proble
         PkiError::ServerName { .. } => Problem::usage(format!("--server-name: {error}")),
         error => refused(error.to_string()),
     })?;
-    let mut builder: EndpointBuilder = Endpoint::builder().listen(arguments.listen).pki(pki);
+    let mut builder: EndpointBuilder = Endpoint::builder()
+        .listen(arguments.listen)
+        .pki(pki)
+        .qos_max(values::quality(arguments.max_qos));
     if let Some(plain) = arguments.plain {
         builder = builder.plain(plain);
     }

@@ -51,7 +51,7 @@ fn with_own_endpoint(scenario: &Scenario, interrupts: &Interrupts) -> Result<Pre
     let roots = Roots::from_pem(pki.ca_pem().as_bytes()).map_err(config_problem)?;
     let alpn = vec![MUTUAL_TLS_ALPN.to_owned()];
     let config = client_config(scenario, &alpn, Some(roots))?;
-    let child = Child::start(directory.path(), interrupts)?;
+    let child = Child::start(directory.path(), scenario.qos, interrupts)?;
     // The endpoint has read what it needs: nothing of it outlives a run that is killed.
     drop(directory);
     interrupts.remove_if_forced(None);

@@ -9,6 +9,7 @@ use crate::arguments::{MqttVersion, Period, RunArguments, Switch, TlsVersion};
 use crate::broker::{Broker, BrokerFlags, MUTUAL_TLS_ALPN};
 use crate::problem::Problem;
 use crate::template::{Names, Template};
+use crate::values;
 
 /// A run whose command line makes sense. Files and names have not been looked at.
 #[derive(Clone, Debug)]
@@ -109,11 +110,7 @@ impl Scenario {
                 Period::Every(period) => Some(period),
             },
             payload_size: arguments.payload_size,
-            qos: if arguments.qos == 0 {
-                QoS::AtMostOnce
-            } else {
-                QoS::AtLeastOnce
-            },
+            qos: values::quality(arguments.qos),
             topic: parse("--topic", &arguments.topic, Template::parse)?,
             subscribe: optional("--subscribe", arguments.subscribe.as_deref())?,
             ack_timeout: arguments.ack_timeout,

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use fleetwire_codec::QoS;
+
 use crate::arguments::Period;
 
 /// A time such as `10s`, zero included.
@@ -107,8 +109,17 @@ pub(crate) fn qos(text: &str) -> Result<u8, String> {
     match text {
         "0" => Ok(0),
         "1" => Ok(1),
-        "2" => Err("QoS 2 is not there yet (and AWS IoT Core has none): write 0 or 1".to_owned()),
-        _ => Err("write 0 or 1".to_owned()),
+        "2" => Ok(2),
+        _ => Err("write 0, 1 or 2 (AWS IoT Core has no 2)".to_owned()),
+    }
+}
+
+/// The same as the codec's value.
+pub(crate) fn quality(qos: u8) -> QoS {
+    match qos {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
     }
 }
 
@@ -212,7 +223,8 @@ mod tests {
         assert!(threads("0").is_err());
         assert_eq!(seed("18446744073709551615"), Ok(u64::MAX));
         assert!(seed("0x7").unwrap_err().contains("decimal") && seed("-1").is_err());
-        assert!(qos("2").unwrap_err().contains("QoS 2"));
+        assert_eq!(qos("2"), Ok(2));
+        assert!(qos("3").unwrap_err().contains("0, 1 or 2"));
     }
 
     #[test]

@@ -113,6 +113,22 @@ class Mosquitto(ServerTest):
     def test_plain_3_1_1(self):
         self.plain("3.1.1")
 
+    def exactly_once(self, mqtt):
+        broker = self.mosquitto()
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        report = self.run_fleet(url, "--qos", "2", alpn="none", tls="none", mqtt=mqtt)
+        self.broker_saw(broker, report, mqtt)
+        # Both directions went through all four packets.
+        log = broker.text()
+        for packet in ("Received PUBREL from", "Received PUBREC from", "Received PUBCOMP from"):
+            self.assertEqual(len(re.findall(rf"{packet} device-\d+ ", log)), report["published"], packet)
+
+    def test_qos_2_5(self):
+        self.exactly_once("5")
+
+    def test_qos_2_3_1_1(self):
+        self.exactly_once("3.1.1")
+
     def mutual(self, kind, identities, mqtt, tls):
         broker = self.mosquitto(tls=server(kind), ca=devices(kind).ca.certificate)
         report = self.run_fleet(

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fleetwire_codec::{Connect, QoS, ReasonCode, Version};
+use fleetwire_codec::{Connect, ReasonCode, Version};
 
 use crate::broker::Broker;
 use crate::broker::clients::{Client, ClientIndex};
@@ -32,7 +32,7 @@ impl<K: Copy + Eq + Hash> Broker<K> {
     ///
     /// # Errors
     /// The reason to refuse with: 0x85 for an empty client id in 3.1.1 without Clean Session (v3.1.1 `[MQTT-3.1.3-8]`), 0x9B
-    /// for a will of QoS 2 (v5 `[MQTT-3.2.2-12]`), 0x8C for an authentication method (v5 `[MQTT-4.12.0-1]`), 0x82 for a
+    /// for a will above the maximum QoS (v5 `[MQTT-3.2.2-12]`), 0x8C for an authentication method (v5 `[MQTT-4.12.0-1]`), 0x82 for a
     /// second CONNECT of a connection.
     pub fn handle_connect(
         &mut self,
@@ -47,7 +47,7 @@ impl<K: Copy + Eq + Hash> Broker<K> {
         if connect.properties.authentication_method().is_some() {
             return Err(ReasonCode::BadAuthenticationMethod);
         }
-        if connect.will.is_some_and(|will| will.qos == QoS::ExactlyOnce) {
+        if connect.will.is_some_and(|will| will.qos > self.limits.qos_max) {
             return Err(ReasonCode::QoSNotSupported);
         }
         if connect.client_id.is_empty() && connect.version == Version::V311 && !connect.clean_start {

@@ -15,8 +15,8 @@ use crate::broker::tree::Granted;
 
 impl<K: Copy + Eq + Hash> Broker<K> {
     /// Retains a message if it says so, and sends it to each client with a matching subscription, once, with the highest
-    /// QoS of those that match (v5 `[MQTT-3.3.4-2]`, v3.1.1 `[MQTT-3.3.5-1]`). QoS 2 ends the connection with 0x9B (v5
-    /// `[MQTT-3.2.2-11]`), a Subscription Identifier with 0x82 (v5 `[MQTT-3.3.4-6]`).
+    /// QoS of those that match (v5 `[MQTT-3.3.4-2]`, v3.1.1 `[MQTT-3.3.5-1]`). A QoS above the maximum ends the connection
+    /// with 0x9B (v5 `[MQTT-3.2.2-11]`), a Subscription Identifier with 0x82 (v5 `[MQTT-3.3.4-6]`).
     ///
     /// Messages that one client publishes to one topic reach each subscriber in their order, whatever their QoS.
     pub fn handle_publish(
@@ -29,7 +29,7 @@ impl<K: Copy + Eq + Hash> Broker<K> {
         let Some(publisher) = self.clients.with_key(from) else {
             return;
         };
-        if incoming.qos == QoS::ExactlyOnce {
+        if incoming.qos > self.limits.qos_max {
             self.end(now, publisher, Some(ReasonCode::QoSNotSupported), outlet);
         } else if incoming.properties.subscription_identifiers().next().is_some() {
             self.end(now, publisher, Some(ReasonCode::ProtocolError), outlet);
@@ -188,7 +188,7 @@ impl<K: Copy + Eq + Hash> Broker<K> {
         true
     }
 
-    /// Has a message wait. Where there is no room it is dropped; at QoS 1 the subscriber's connection ends with it.
+    /// Has a message wait. Where there is no room it is dropped; above QoS 0 the subscriber's connection ends with it.
     fn queue(&mut self, delivery: Delivery, message: Arc<Message>) {
         let Delivery { to, qos, retain } = delivery;
         let Some(client) = self.clients.get_mut(to) else {

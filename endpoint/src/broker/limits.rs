@@ -1,3 +1,5 @@
+use fleetwire_codec::QoS;
+
 /// The broker's bounds, each with what happens when it is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -25,6 +27,9 @@ pub struct BrokerLimits {
     /// Bytes of all retained messages. One that does not fit is delivered, not kept, and counted; the one that it should
     /// have replaced is gone. Default 64 MiB.
     pub retained_bytes_max: usize,
+    /// The highest quality of service: a PUBLISH above it ends the connection with 0x9B, a will above it is refused with
+    /// CONNACK 0x9B, and a subscription is granted it at most. Default 1, as AWS IoT Core has it.
+    pub qos_max: QoS,
     /// The keep alive intervals that are accepted; one outside is moved to the nearest, and a 5.0 client is told so in
     /// CONNACK. By default each is accepted as it is.
     pub keep_alive: Option<KeepAliveRange>,
@@ -60,6 +65,7 @@ impl Default for BrokerLimits {
             queued_bytes_max: 256 * MIB,
             retained_messages_max: 10_000,
             retained_bytes_max: 64 * MIB,
+            qos_max: QoS::AtLeastOnce,
             keep_alive: None,
         }
     }

@@ -12,7 +12,7 @@ pub(crate) struct Message {
     topic: TopicNameBuf,
     payload: Bytes,
     properties: PropertiesBuf,
-    /// What it was published with, at most 1.
+    /// What it was published with.
     pub(crate) qos: QoS,
     /// What it was published with.
     pub(crate) retain: bool,

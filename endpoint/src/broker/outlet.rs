@@ -39,7 +39,7 @@ pub struct Outgoing<'a> {
     pub topic: TopicName<'a>,
     /// The payload.
     pub payload: &'a [u8],
-    /// QoS 0 or 1: the lower of what it was published with and what the subscription was granted.
+    /// The lower of what it was published with and what the subscription was granted.
     pub qos: QoS,
     /// RETAIN as the subscriber has to see it, v5 section 3.3.1.3.
     pub retain: bool,
@@ -54,7 +54,7 @@ pub struct Incoming<'a> {
     pub topic: TopicName<'a>,
     /// The payload.
     pub payload: &'a [u8],
-    /// QoS 0 or 1.
+    /// The quality of service.
     pub qos: QoS,
     /// Whether it replaces the topic's retained message.
     pub retain: bool,

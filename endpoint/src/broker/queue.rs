@@ -34,7 +34,7 @@ impl Queue {
         self.waiting.front()
     }
 
-    /// Whether a message has room. QoS 0 may fill half of the queue, so that it never crowds out QoS 1.
+    /// Whether a message has room. QoS 0 may fill half of the queue, so that it never crowds out the others.
     pub(crate) fn has_room(&self, limits: &BrokerLimits, cost: usize, all_bytes: usize, qos: QoS) -> bool {
         let share = if qos == QoS::AtMostOnce { 2 } else { 1 };
         self.waiting.len() < limits.queue_messages_max / share

@@ -15,7 +15,7 @@ use crate::broker::tree::Granted;
 impl<K: Copy + Eq + Hash> Broker<K> {
     /// Answers a SUBSCRIBE and sends the retained messages that it asks for, in the order of its filters.
     ///
-    /// Granted is the lower of what was asked for and QoS 1. Refused are a shared subscription with 0x9E, and a filter
+    /// Granted is the lower of what was asked for and the maximum QoS. Refused are a shared subscription with 0x9E, and a filter
     /// beyond the bounds with 0x97; 3.1.1 sees 0x80 for both. A Subscription Identifier ends the connection with 0xA1
     /// (v5 section 3.2.2.3.12).
     pub fn handle_subscribe(
@@ -108,7 +108,7 @@ impl<K: Copy + Eq + Hash> Broker<K> {
             return Err(ReasonCode::QuotaExceeded);
         }
         let granted = Granted {
-            qos: options.qos.min(QoS::AtLeastOnce),
+            qos: options.qos.min(self.limits.qos_max),
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
         };

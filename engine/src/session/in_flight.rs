@@ -6,14 +6,33 @@
 
 use std::time::Instant;
 
-use fleetwire_codec::PacketId;
+use fleetwire_codec::{PacketId, QoS};
 
-/// What an identifier stands for.
+/// What an identifier stands for, and so which packet ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Publish,
+    /// A publish at QoS 1: PUBACK.
+    AtLeastOnce,
+    /// A publish at QoS 2 whose PUBREC has not come: PUBREC turns it into the next.
+    ExactlyOnce,
+    /// A publish at QoS 2 whose PUBREL was sent: PUBCOMP.
+    Released,
     Subscribe,
     Unsubscribe,
+}
+
+impl Kind {
+    /// What a publish above QoS 0 begins as.
+    pub(crate) fn of(qos: QoS) -> Self {
+        match qos {
+            QoS::ExactlyOnce => Self::ExactlyOnce,
+            QoS::AtLeastOnce | QoS::AtMostOnce => Self::AtLeastOnce,
+        }
+    }
+
+    pub(crate) fn is_publish(self) -> bool {
+        matches!(self, Self::AtLeastOnce | Self::ExactlyOnce | Self::Released)
+    }
 }
 
 /// A packet without acknowledgement.
@@ -58,7 +77,7 @@ impl InFlight {
         }
     }
 
-    /// Publishes without acknowledgement.
+    /// Publishes whose last acknowledgement has not come: what counts against Receive Maximum (v5 section 4.9).
     pub(crate) fn publishes(&self) -> u16 {
         self.publishes
     }
@@ -71,7 +90,7 @@ impl InFlight {
         let mut index = self.oldest;
         while let Some(place) = self.places.get(usize::from(index)) {
             match place.entry {
-                Some(entry) if entry.kind == Kind::Publish => return Some(entry.sent),
+                Some(entry) if entry.kind.is_publish() => return Some(entry.sent),
                 _ => index = place.next,
             }
         }
@@ -104,8 +123,25 @@ impl InFlight {
             None => self.oldest = index,
         }
         self.newest = index;
-        self.publishes += u16::from(entry.kind == Kind::Publish);
+        self.publishes += u16::from(entry.kind.is_publish());
         PacketId::new(index + 1)
+    }
+
+    /// What the identifier stands for now.
+    pub(crate) fn kind(&self, packet_id: PacketId) -> Option<Kind> {
+        let place = self.places.get(usize::from(packet_id.value() - 1))?;
+        place.entry.map(|entry| entry.kind)
+    }
+
+    /// PUBREC has come for a publish at QoS 2. It keeps its place in the order and its time: what is late is the
+    /// whole exchange.
+    pub(crate) fn release(&mut self, packet_id: PacketId) {
+        let place = self.places.get_mut(usize::from(packet_id.value() - 1));
+        if let Some(entry) = place.and_then(|place| place.entry.as_mut())
+            && entry.kind == Kind::ExactlyOnce
+        {
+            entry.kind = Kind::Released;
+        }
     }
 
     /// Ends what the identifier stands for, if it stands for a packet of that kind.
@@ -116,6 +152,11 @@ impl InFlight {
             return None;
         }
         self.unlink(index)
+    }
+
+    /// Ends what the identifier stands for, whatever it is.
+    pub(crate) fn take(&mut self, packet_id: PacketId) -> Option<Entry> {
+        self.unlink(packet_id.value() - 1)
     }
 
     /// Ends the oldest packet, whatever it is.
@@ -135,7 +176,7 @@ impl InFlight {
             Some(place) => place.previous = previous,
             None => self.newest = previous,
         }
-        self.publishes -= u16::from(entry.kind == Kind::Publish);
+        self.publishes -= u16::from(entry.kind.is_publish());
         self.push_free(index);
         Some(entry)
     }
@@ -185,15 +226,15 @@ mod tests {
         let mut table = InFlight::new();
         for token in 0..3 {
             assert_eq!(
-                table.insert(entry(Kind::Publish, token)),
+                table.insert(entry(Kind::AtLeastOnce, token)),
                 Some(id(token as u16 + 1))
             );
         }
-        assert_eq!(table.remove(id(2), Kind::Publish).unwrap().token, 1);
-        assert_eq!(table.remove(id(1), Kind::Publish).unwrap().token, 0);
-        assert_eq!(table.insert(entry(Kind::Publish, 3)), Some(id(2)));
-        assert_eq!(table.insert(entry(Kind::Publish, 4)), Some(id(1)));
-        assert_eq!(table.insert(entry(Kind::Publish, 5)), Some(id(4)));
+        assert_eq!(table.remove(id(2), Kind::AtLeastOnce).unwrap().token, 1);
+        assert_eq!(table.remove(id(1), Kind::AtLeastOnce).unwrap().token, 0);
+        assert_eq!(table.insert(entry(Kind::AtLeastOnce, 3)), Some(id(2)));
+        assert_eq!(table.insert(entry(Kind::AtLeastOnce, 4)), Some(id(1)));
+        assert_eq!(table.insert(entry(Kind::AtLeastOnce, 5)), Some(id(4)));
         let order: Vec<u64> = std::iter::from_fn(|| table.pop_oldest())
             .map(|entry| entry.token)
             .collect();
@@ -205,11 +246,11 @@ mod tests {
     fn an_acknowledgement_of_the_wrong_kind_or_of_nothing_ends_nothing() {
         let mut table = InFlight::new();
         let subscribe = table.insert(entry(Kind::Subscribe, 1)).unwrap();
-        assert!(table.remove(subscribe, Kind::Publish).is_none());
-        assert!(table.remove(id(2), Kind::Publish).is_none());
-        assert!(table.remove(id(65_535), Kind::Publish).is_none());
+        assert!(table.remove(subscribe, Kind::AtLeastOnce).is_none());
+        assert!(table.remove(id(2), Kind::AtLeastOnce).is_none());
+        assert!(table.remove(id(65_535), Kind::AtLeastOnce).is_none());
         assert_eq!(table.oldest_publish(), None);
-        let publish = entry(Kind::Publish, 2);
+        let publish = entry(Kind::AtLeastOnce, 2);
         table.insert(publish);
         assert_eq!(table.oldest_publish(), Some(publish.sent));
         assert!(table.remove(subscribe, Kind::Subscribe).is_some());
@@ -220,10 +261,10 @@ mod tests {
     fn all_65535_identifiers_can_be_in_use_and_no_more() {
         let mut table = InFlight::new();
         for value in 1..=65_535 {
-            assert_eq!(table.insert(entry(Kind::Publish, 0)), Some(id(value)));
+            assert_eq!(table.insert(entry(Kind::AtLeastOnce, 0)), Some(id(value)));
         }
-        assert_eq!(table.insert(entry(Kind::Publish, 0)), None);
-        table.remove(id(777), Kind::Publish).unwrap();
-        assert_eq!(table.insert(entry(Kind::Publish, 0)), Some(id(777)));
+        assert_eq!(table.insert(entry(Kind::AtLeastOnce, 0)), None);
+        table.remove(id(777), Kind::AtLeastOnce).unwrap();
+        assert_eq!(table.insert(entry(Kind::AtLeastOnce, 0)), Some(id(777)));
     }
 }

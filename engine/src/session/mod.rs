@@ -5,7 +5,10 @@
 //! calls [`Session::sent`]. [`Session::deadline`] says when the next time-out is due. Nothing in here knows a socket,
 //! a buffer or a clock.
 
+mod acknowledging;
 mod in_flight;
+mod received;
+mod timing;
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +17,11 @@ use fleetwire_codec::{
     Unsuback, Unsubscribe, Version,
 };
 
-use crate::clock::after;
 use crate::{Ack, Limits, PublishError};
 
 use in_flight::InFlight;
 pub(crate) use in_flight::{Entry, Kind};
+use received::Received;
 
 /// A rule that the peer broke, with the clause and the reason code that answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +41,15 @@ pub(crate) enum Meaning<'a> {
     Nothing,
     Connack(Connack<'a>),
     Connect(Connect<'a>),
+    /// What the protocol owes to it.
+    Answer(Packet<'static>),
     Acked(Ack),
+    Refused(Ack),
     Subscribed(Suback<'a>),
     Unsubscribed(Unsuback<'a>),
     Subscribe(Subscribe<'a>),
     Unsubscribe(Unsubscribe<'a>),
     Message(Publish<'a>),
-    Pingreq,
     Disconnect(Disconnect<'a>),
 }
 
@@ -84,6 +89,8 @@ pub(crate) struct Session {
     version: Version,
     /// What the peer accepts.
     qos_max: QoS,
+    /// What this side has said that it accepts.
+    receives_qos_max: QoS,
     retain_available: bool,
     window: u16,
     keep_alive_secs: u16,
@@ -95,16 +102,19 @@ pub(crate) struct Session {
     ping_sent: Option<Instant>,
     acks_late_told: Option<Instant>,
     in_flight: InFlight,
+    received: Received,
 }
 
 impl Session {
-    /// A client session whose CONNECT, made of these values, is on its way.
-    pub(crate) fn client(version: Version, keep_alive_secs: u16, now: Instant) -> Self {
-        Self {
-            keep_alive_secs,
-            version,
+    /// A client session whose CONNECT is on its way.
+    pub(crate) fn client(connect: &Connect<'_>, now: Instant) -> Self {
+        let mut session = Self {
+            keep_alive_secs: connect.keep_alive_secs,
+            version: connect.version,
             ..Self::new(Role::Client, State::AwaitConnack, now)
-        }
+        };
+        session.announce(&connect.properties);
+        session
     }
 
     /// A server session that awaits its CONNECT.
@@ -117,7 +127,8 @@ impl Session {
             role,
             state,
             version: Version::V5,
-            qos_max: QoS::AtLeastOnce,
+            qos_max: QoS::ExactlyOnce,
+            receives_qos_max: QoS::ExactlyOnce,
             retain_available: true,
             window: 0,
             keep_alive_secs: 0,
@@ -128,6 +139,7 @@ impl Session {
             ping_sent: None,
             acks_late_told: None,
             in_flight: InFlight::new(),
+            received: Received::new(),
         }
     }
 
@@ -236,9 +248,20 @@ impl Session {
     }
 
     /// Server role: the CONNACK that accepts is on its way.
-    pub(crate) fn accepted(&mut self, keep_alive_secs: u16) {
+    pub(crate) fn accepted(&mut self, properties: &Properties<'_>, keep_alive_secs: u16) {
         self.state = State::Up;
         self.keep_alive_secs = keep_alive_secs;
+        self.announce(properties);
+    }
+
+    /// The bounds that this side's CONNECT or CONNACK announces to the peer.
+    fn announce(&mut self, properties: &Properties<'_>) {
+        if let Some(max) = properties.receive_maximum() {
+            self.received.set_max(max);
+        }
+        if let Some(qos) = properties.maximum_qos() {
+            self.receives_qos_max = qos;
+        }
     }
 
     fn handle_as_client<'a>(&mut self, packet: Packet<'a>) -> Result<Meaning<'a>, Violation> {
@@ -275,7 +298,7 @@ impl Session {
         Ok(match packet {
             Packet::Subscribe(subscribe) => Meaning::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => Meaning::Unsubscribe(unsubscribe),
-            Packet::Pingreq => Meaning::Pingreq,
+            Packet::Pingreq => Meaning::Answer(Packet::Pingresp),
             Packet::Disconnect(disconnect) => {
                 if self.expires_at_once
                     && disconnect
@@ -298,13 +321,6 @@ impl Session {
     fn handle_from_both<'a>(&mut self, packet: Packet<'a>) -> Result<Meaning<'a>, Violation> {
         match packet {
             Packet::Publish(publish) => {
-                if publish.qos == QoS::ExactlyOnce {
-                    return Err(violation(
-                        ReasonCode::QoSNotSupported,
-                        "v5 [MQTT-3.2.2-11]",
-                        "PUBLISH at QoS 2, above the maximum of 1",
-                    ));
-                }
                 if publish.properties.topic_alias().is_some() {
                     return Err(violation(
                         ReasonCode::TopicAliasInvalid,
@@ -312,19 +328,12 @@ impl Session {
                         "a Topic Alias although the maximum is 0",
                     ));
                 }
-                Ok(Meaning::Message(publish))
+                self.handle_publish(publish)
             }
-            // An identifier that stands for nothing is passed over: v5 section 4.3.2 gives no code for it.
-            Packet::Puback(puback) => Ok(match self.in_flight.remove(puback.packet_id, Kind::Publish) {
-                Some(entry) => Meaning::Acked(Ack {
-                    token: entry.token,
-                    packet_id: puback.packet_id,
-                    intended: entry.intended,
-                    sent: entry.sent,
-                    reason: puback.reason,
-                }),
-                None => Meaning::Nothing,
-            }),
+            Packet::Puback(ack) => self.handle_last_ack(ack.packet_id, Kind::AtLeastOnce, ack.reason),
+            Packet::Pubrec(pubrec) => self.handle_pubrec(&pubrec),
+            Packet::Pubrel(pubrel) => Ok(self.handle_pubrel(&pubrel)),
+            Packet::Pubcomp(ack) => self.handle_last_ack(ack.packet_id, Kind::Released, ack.reason),
             Packet::Connect(_) if self.role == Role::Server => Err(violation(
                 ReasonCode::ProtocolError,
                 "v5 [MQTT-3.1.0-2]",
@@ -406,68 +415,10 @@ impl Session {
     pub(crate) fn pop_dropped(&mut self) -> Option<Entry> {
         loop {
             let entry = self.in_flight.pop_oldest()?;
-            if entry.kind == Kind::Publish {
+            if entry.kind.is_publish() {
                 return Some(entry);
             }
         }
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) has something to say.
-    pub(crate) fn deadline(&self, limits: &Limits) -> Option<Instant> {
-        if !self.is_up() {
-            return None;
-        }
-        let acks = self.acks_late_at(limits);
-        [self.keep_alive_at(limits), acks].into_iter().flatten().min()
-    }
-
-    fn keep_alive_at(&self, limits: &Limits) -> Option<Instant> {
-        if self.keep_alive_secs == 0 {
-            return None;
-        }
-        let keep_alive = Duration::from_secs(self.keep_alive_secs.into());
-        Some(match (self.role, self.ping_sent) {
-            // v5 [MQTT-3.1.2-22]: the server closes after one and a half times the keep-alive.
-            (Role::Server, _) => self.last_received + keep_alive * 3 / 2,
-            // Any packet proves that the peer lives, so a PINGRESP that waits behind others is no alarm.
-            (Role::Client, Some(sent)) => after(
-                sent.max(self.last_received),
-                keep_alive.min(limits.pingresp_timeout),
-            ),
-            (Role::Client, None) => self.last_sent + keep_alive,
-        })
-    }
-
-    fn acks_late_at(&self, limits: &Limits) -> Option<Instant> {
-        let oldest = self.in_flight.oldest_publish()?;
-        let told = self
-            .acks_late_told
-            .filter(|told| *told > oldest)
-            .unwrap_or(oldest);
-        // Below a millisecond it would be late for ever.
-        Some(after(told, limits.ack_timeout.max(Duration::from_millis(1))))
-    }
-
-    /// What is due now; to be called again until it answers `None`.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, limits: &Limits) -> Option<Expired> {
-        if !self.is_up() {
-            return None;
-        }
-        if self.keep_alive_at(limits).is_some_and(|at| at <= now) {
-            return Some(if self.role == Role::Client && self.ping_sent.is_none() {
-                Expired::SendPing
-            } else {
-                Expired::PeerSilent
-            });
-        }
-        if self.acks_late_at(limits).is_some_and(|at| at <= now) {
-            self.acks_late_told = Some(now);
-            let oldest = self.in_flight.oldest_publish()?;
-            return Some(Expired::AcksLate {
-                oldest: now.saturating_duration_since(oldest),
-            });
-        }
-        None
     }
 }
 

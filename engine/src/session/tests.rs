@@ -2,8 +2,23 @@ use fleetwire_codec::{Carrier, Connack, Disconnect, PropertiesBuf, Property, Pub
 
 use super::*;
 
+mod exactly_once;
+
+fn connect(version: Version, keep_alive_secs: u16) -> Connect<'static> {
+    Connect {
+        version,
+        clean_start: true,
+        keep_alive_secs,
+        client_id: "a",
+        will: None,
+        username: None,
+        password: None,
+        properties: Properties::EMPTY,
+    }
+}
+
 fn up(now: Instant, keep_alive_secs: u16) -> Session {
-    let mut session = Session::client(Version::V5, keep_alive_secs, now);
+    let mut session = Session::client(&connect(Version::V5, keep_alive_secs), now);
     let connack = Packet::Connack(Connack::accepted(false));
     assert!(matches!(
         session.handle(now, connack, &Limits::default()),
@@ -14,7 +29,7 @@ fn up(now: Instant, keep_alive_secs: u16) -> Session {
 
 fn entry(now: Instant) -> Entry {
     Entry {
-        kind: Kind::Publish,
+        kind: Kind::AtLeastOnce,
         token: 7,
         intended: now,
         sent: now,
@@ -27,7 +42,7 @@ fn publish<'a>(qos: QoS) -> crate::Publish<'a> {
 
 #[test]
 fn nothing_is_published_before_the_connack() {
-    let session = Session::client(Version::V5, 60, Instant::now());
+    let session = Session::client(&connect(Version::V5, 60), Instant::now());
     assert_eq!(
         session.prepare_publish(&publish(QoS::AtMostOnce)).unwrap_err(),
         PublishError::Offline
@@ -38,7 +53,7 @@ fn nothing_is_published_before_the_connack() {
 fn the_first_packet_must_be_connack() {
     // v5 [MQTT-3.2.0-1].
     let now = Instant::now();
-    let mut session = Session::client(Version::V5, 60, now);
+    let mut session = Session::client(&connect(Version::V5, 60), now);
     let violation = session
         .handle(now, Packet::Pingresp, &Limits::default())
         .unwrap_err();
@@ -52,7 +67,7 @@ fn the_first_packet_must_be_connack() {
 fn a_session_that_nobody_asked_for_is_refused() {
     // v5 [MQTT-3.2.2-4].
     let now = Instant::now();
-    let mut session = Session::client(Version::V5, 60, now);
+    let mut session = Session::client(&connect(Version::V5, 60), now);
     let connack = Packet::Connack(Connack::accepted(true));
     assert_eq!(
         session
@@ -90,25 +105,6 @@ fn the_window_is_the_smaller_of_receive_maximum_and_ours() {
         "acked twice"
     );
     session.prepare_publish(&publish(QoS::AtLeastOnce)).unwrap();
-}
-
-#[test]
-fn qos_2_is_not_sent_and_not_taken() {
-    let now = Instant::now();
-    let mut session = up(now, 60);
-    assert_eq!(
-        session.prepare_publish(&publish(QoS::ExactlyOnce)).unwrap_err(),
-        PublishError::Refused
-    );
-    let packet = Publish {
-        qos: QoS::ExactlyOnce,
-        packet_id: Some(PacketId::MIN),
-        ..Publish::new(TopicName::new("a").unwrap(), b"")
-    };
-    let violation = session
-        .handle(now, Packet::Publish(packet), &Limits::default())
-        .unwrap_err();
-    assert_eq!(violation.reason, ReasonCode::QoSNotSupported);
 }
 
 #[test]
@@ -153,16 +149,7 @@ fn a_server_closes_after_one_and_a_half_keep_alives_of_silence() {
     let limits = Limits::default();
     let start = Instant::now();
     let mut session = Session::server(start);
-    let connect = Connect {
-        version: Version::V311,
-        clean_start: true,
-        keep_alive_secs: 10,
-        client_id: "a",
-        will: None,
-        username: None,
-        password: None,
-        properties: Properties::EMPTY,
-    };
+    let connect = connect(Version::V311, 10);
     assert!(matches!(
         session.handle(start, Packet::Connect(connect), &limits),
         Ok(Meaning::Connect(_))
@@ -171,7 +158,7 @@ fn a_server_closes_after_one_and_a_half_keep_alives_of_silence() {
         (session.state(), session.version()),
         (State::Deciding, Version::V311)
     );
-    session.accepted(10);
+    session.accepted(&Properties::EMPTY, 10);
     assert_eq!(session.deadline(&limits), Some(start + Duration::from_secs(15)));
     assert_eq!(
         session.handle_timeout(start + Duration::from_millis(14_999), &limits),
@@ -243,17 +230,11 @@ fn a_disconnect_cannot_raise_a_session_expiry_of_zero() {
     for (properties, allowed) in [(Properties::EMPTY, false), (expiry.as_properties(), true)] {
         let mut session = Session::server(now);
         let connect = Connect {
-            version: Version::V5,
-            clean_start: true,
-            keep_alive_secs: 0,
-            client_id: "a",
-            will: None,
-            username: None,
-            password: None,
             properties,
+            ..connect(Version::V5, 0)
         };
         session.handle(now, Packet::Connect(connect), &limits).unwrap();
-        session.accepted(0);
+        session.accepted(&Properties::EMPTY, 0);
         assert_eq!(
             session
                 .handle(now, Packet::Disconnect(disconnect), &limits)

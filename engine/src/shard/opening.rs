@@ -139,7 +139,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 Some(Box::new(session))
             }
         };
-        let session = Session::client(form.version, form.keep_alive_secs(), now);
+        let session = Session::client(&connect, now);
         let output_bytes_max = self.core.limits.output_bytes_max;
         let link = self.core.links.at_mut(key).ok_or_else(gone)?;
         link.connection = Connection::new(session, output_bytes_max);

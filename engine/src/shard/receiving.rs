@@ -4,7 +4,9 @@ use std::io;
 
 use fleetwire_codec::buffer::{Block, RecvBuf};
 use fleetwire_codec::frame::{self, Split};
-use fleetwire_codec::{Connack, DecodeError, Disconnect, Packet, PacketId, Puback, QoS, ReasonCode, Version};
+use fleetwire_codec::{
+    Connack, DecodeError, Disconnect, Packet, PacketId, Puback, Pubrec, QoS, ReasonCode, Version,
+};
 
 use super::{How, ShardLoop};
 use crate::connection::{OpenFailure, Step};
@@ -178,13 +180,12 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         match meaning {
             Meaning::Nothing => {}
             Meaning::Message(publish) => {
-                let acknowledge = publish.packet_id.filter(|_| publish.qos == QoS::AtLeastOnce);
+                let (qos, packet_id) = (publish.qos, publish.packet_id);
                 self.deliver(key, Event::Message(Message::new(publish, block)));
-                if let Some(packet_id) = acknowledge {
-                    self.acknowledge(key, packet_id)?;
-                }
+                self.acknowledge(key, qos, packet_id)?;
             }
-            Meaning::Acked(ack) if ack.reason.is_error() => self.deliver(key, Event::Refused(ack)),
+            Meaning::Answer(packet) => self.answer(key, &packet)?,
+            Meaning::Refused(ack) => self.deliver(key, Event::Refused(ack)),
             Meaning::Acked(ack) => self.deliver(key, Event::Acked(ack)),
             Meaning::Connack(connack) => self.connack(key, &connack)?,
             Meaning::Connect(connect) => self.deliver(key, Event::Connect(connect)),
@@ -192,14 +193,17 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Meaning::Unsubscribed(unsuback) => self.deliver(key, Event::Unsubscribed(unsuback)),
             Meaning::Subscribe(subscribe) => self.deliver(key, Event::Subscribe(subscribe)),
             Meaning::Unsubscribe(unsubscribe) => self.deliver(key, Event::Unsubscribe(unsubscribe)),
-            Meaning::Pingreq => self.answer(key, &Packet::Pingresp)?,
             Meaning::Disconnect(disconnect) => return Err(goodbye(&disconnect)),
         }
         Ok(())
     }
 
-    fn acknowledge(&mut self, key: Key, packet_id: PacketId) -> Result<(), Cause> {
-        self.answer(key, &Packet::Puback(Puback::new(packet_id)))
+    fn acknowledge(&mut self, key: Key, qos: QoS, packet_id: Option<PacketId>) -> Result<(), Cause> {
+        match (qos, packet_id) {
+            (QoS::AtLeastOnce, Some(packet_id)) => self.answer(key, &Packet::Puback(Puback::new(packet_id))),
+            (QoS::ExactlyOnce, Some(packet_id)) => self.answer(key, &Packet::Pubrec(Pubrec::new(packet_id))),
+            _ => Ok(()),
+        }
     }
 
     /// Sends an answer that the protocol owes. A peer that does not read its answers is cut off, for they have

@@ -53,6 +53,30 @@ fn a_server_answers_malformed_input_and_closes() {
 }
 
 #[test]
+fn a_publish_at_qos_2_by_hand_is_echoed_once() {
+    // v5 and v3.1.1 section 4.3.3: PUBLISH twice, PUBREL twice; the echo, at QoS 2 too, and PUBREC, PUBREC, PUBCOMP, PUBCOMP.
+    let (server, address) = echo_server();
+    let mut stream = connect_by_hand(address, "a");
+    let publishes = b"\x34\x06\x00\x01t\x00\x07!\x3c\x06\x00\x01t\x00\x07!";
+    stream.write_all(publishes).unwrap();
+    stream.write_all(b"\x62\x02\x00\x07\x62\x02\x00\x07").unwrap();
+    let mut answer = [0; 13 + 16];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer[..13], b"\x34\x0b\x00\x06echo/t\x00\x01!");
+    assert_eq!(
+        &answer[13..],
+        b"\x50\x02\x00\x07\x50\x02\x00\x07\x70\x02\x00\x07\x70\x02\x00\x07"
+    );
+    // Its own echo is completed the same way.
+    stream.write_all(b"\x50\x02\x00\x01").unwrap();
+    let mut pubrel = [0; 4];
+    stream.read_exact(&mut pubrel).unwrap();
+    assert_eq!(&pubrel, b"\x62\x02\x00\x01");
+    drop(stream);
+    assert_eq!(server.shutdown(WAIT).handlers[0].messages, 1);
+}
+
+#[test]
 fn a_silent_client_is_cut_off() {
     let listener = Listener::bind(any_port()).unwrap();
     let address = listener.local_addr().unwrap();

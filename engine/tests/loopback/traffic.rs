@@ -19,6 +19,7 @@ struct Fleet {
     plan: Plan,
     links: usize,
     version: Version,
+    qos: QoS,
     messages: u64,
     sent: BTreeMap<LinkId, u64>,
     acked: u64,
@@ -33,7 +34,7 @@ impl Fleet {
         while *sent < self.messages {
             let text = sent.to_string();
             let publish = Publish::new(TopicName::new("t").unwrap(), text.as_bytes())
-                .qos(QoS::AtLeastOnce)
+                .qos(self.qos)
                 .token(*sent);
             match out.publish(link, publish) {
                 Ok(packet_id) => assert!(packet_id.is_some()),
@@ -81,7 +82,7 @@ impl Handler for Fleet {
     }
 }
 
-fn run_fleet(links: usize, messages: u64, version: Version, shards: usize) {
+fn run_fleet(links: usize, messages: u64, version: Version, qos: QoS, shards: usize) {
     let (server, address) = echo_server();
     let (done, finished): (Sender<()>, Receiver<()>) = channel();
     // Far fewer at a time than there are links, so that each has to make room for another.
@@ -93,6 +94,7 @@ fn run_fleet(links: usize, messages: u64, version: Version, shards: usize) {
             plan: plan(address),
             links: links.div_ceil(shards),
             version,
+            qos,
             messages,
             sent: BTreeMap::new(),
             acked: 0,
@@ -136,13 +138,20 @@ fn run_fleet(links: usize, messages: u64, version: Version, shards: usize) {
 
 #[test]
 fn every_publish_of_200_links_is_acknowledged_and_echoed() {
-    run_fleet(200, 20, Version::V5, 1);
-    run_fleet(20, 500, Version::V311, 1);
+    run_fleet(200, 20, Version::V5, QoS::AtLeastOnce, 1);
+    run_fleet(20, 500, Version::V311, QoS::AtLeastOnce, 1);
+}
+
+// v5 section 4.3.3, v3.1.1 section 4.3.3: the handler's counts would show a message that is lost or comes twice.
+#[test]
+fn every_publish_at_qos_2_arrives_once_and_is_completed() {
+    run_fleet(20, 50, Version::V5, QoS::ExactlyOnce, 1);
+    run_fleet(5, 500, Version::V311, QoS::ExactlyOnce, 1);
 }
 
 #[test]
 fn two_shards_shut_down_with_nothing_lost() {
-    run_fleet(50, 10, Version::V5, 2);
+    run_fleet(50, 10, Version::V5, QoS::AtLeastOnce, 2);
 }
 
 /// Keeps every payload.

@@ -67,6 +67,33 @@ pub(crate) fn assert_balance(json: &Value) {
 }
 
 #[test]
+fn at_qos_2_every_message_arrives_once() {
+    for version in ["5", "3.1.1"] {
+        let json = run(&[
+            "--devices",
+            "5",
+            "--duration",
+            "1s",
+            "--period",
+            "50ms",
+            "--qos",
+            "2",
+            "--mqtt",
+            version,
+            "--subscribe",
+            "fleet/{client_id}/telemetry",
+        ])
+        .expect_code(0)
+        .json();
+        assert_balance(&json);
+        assert!(number(&json, "acknowledged") > 50, "{json}");
+        assert_eq!(json["acknowledged"], json["published"]);
+        assert_eq!(json["received"], json["published"]);
+        assert_eq!(json["endpoint_counts"]["publishes"], json["published"]);
+    }
+}
+
+#[test]
 fn fifty_devices_are_connected_and_nothing_is_lost() {
     let ended = run(&[
         "--devices",

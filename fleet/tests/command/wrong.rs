@@ -45,7 +45,7 @@ fn usage_errors_say_what_is_wrong_and_start_nothing() {
         (&["run", "--broker", "mqtts://a..b"], "the host of --broker"),
         (&["endpoint", "--listen", "localhost:8883"], "127.0.0.1:8883"),
         (&["endpoint", "--server-name", ""], "--server-name"),
-        (&["run", "--qos", "2"], "QoS 2"),
+        (&["run", "--qos", "3"], "0, 1 or 2"),
         (&["run", "--mqtt", "4"], "--mqtt"),
         (&["run", "--period", "0s"], "--period"),
         (&["run", "--duration", "soon"], "--duration"),

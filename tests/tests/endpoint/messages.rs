@@ -163,6 +163,37 @@ fn a_publish_at_qos_2_ends_the_connection() {
     assert_eq!(watcher.packet(), [0xd0, 0], "nothing of it was delivered");
 }
 
+/// v5 and v3.1.1 section 4.3.3, with an endpoint that takes QoS 2: each of the two exchanges has its own identifier, and a
+/// message that its publisher sends twice is delivered once. Maximum QoS is not announced then (v5 section 3.2.2.3.4).
+#[test]
+fn qos_2_is_served_where_it_is_asked_for() {
+    let endpoint = Endpoint::builder()
+        .plain(any_port())
+        .qos_max(QoS::ExactlyOnce)
+        .start()
+        .unwrap();
+    for version in [4, 5] {
+        let mut to = Raw::plain(endpoint.plain_addr().unwrap());
+        let connack = to.connect(&connect(version, "to"));
+        assert!(version == 4 || !connack.contains(&0x24), "{connack:?}");
+        assert_eq!(to.subscribe(version, "t", 2), 2);
+        let mut from = publisher(&endpoint, version);
+        let message = publish(version, 0x04, "t", &[], b"x");
+        from.send(&message);
+        from.send(&message);
+        assert_eq!(from.packet(), [0x50, 2, 0, 7]);
+        assert_eq!(from.packet(), [0x50, 2, 0, 7]);
+        from.send(&[0x62, 2, 0, 7]);
+        assert_eq!(from.packet(), [0x70, 2, 0, 7]);
+        assert_eq!(to.packet()[0], 0x34);
+        to.send(&[0x50, 2, 0, 1]);
+        assert_eq!(to.packet(), [0x62, 2, 0, 1]);
+        to.send(&[0x70, 2, 0, 1]);
+        to.send(&packet(0xc0, &[]));
+        assert_eq!(to.packet(), [0xd0, 0], "nothing came twice");
+    }
+}
+
 /// A QoS 1 delivery that is not acknowledged is not sent again on the same connection (v5 section 4.4), and the session
 /// ends with it: the next connection of that client starts afresh.
 #[test]

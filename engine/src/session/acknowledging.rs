@@ -1,0 +1,122 @@
+//! The four acknowledgements of publishes, both ways: v5 and v3.1.1 section 4.3.
+
+use fleetwire_codec::{Packet, PacketId, Pubcomp, Publish, Pubrec, Pubrel, QoS, ReasonCode, Version};
+
+use super::in_flight::{Entry, Kind};
+use super::received::Arrival;
+use super::{Meaning, Session, Violation, violation};
+use crate::Ack;
+
+impl Session {
+    /// A publish from the peer. At QoS 2 it is delivered once: while its identifier is not released, every publish
+    /// with it is the same message (v5 [MQTT-4.3.3-10], v3.1.1 [MQTT-4.3.3-2]).
+    pub(super) fn handle_publish<'a>(&mut self, publish: Publish<'a>) -> Result<Meaning<'a>, Violation> {
+        if publish.qos > self.receives_qos_max {
+            return Err(violation(
+                ReasonCode::QoSNotSupported,
+                "v5 [MQTT-3.2.2-11]",
+                "PUBLISH above the Maximum QoS that was announced",
+            ));
+        }
+        let arrival = match (publish.qos, publish.packet_id) {
+            (QoS::ExactlyOnce, Some(packet_id)) => self.received.exactly_once(packet_id),
+            (QoS::AtLeastOnce, _) => self.received.at_least_once(),
+            _ => Arrival::New,
+        };
+        match (arrival, publish.packet_id) {
+            (Arrival::New, _) => Ok(Meaning::Message(publish)),
+            (Arrival::Again, Some(packet_id)) => Ok(Meaning::Answer(Packet::Pubrec(Pubrec::new(packet_id)))),
+            _ => Err(violation(
+                ReasonCode::ReceiveMaximumExceeded,
+                "v5 section 3.3.4",
+                "more publishes without acknowledgement than the Receive Maximum that was announced",
+            )),
+        }
+    }
+
+    /// PUBREL: the peer will not send that publish again (v5 [MQTT-4.3.3-11], v3.1.1 [MQTT-4.3.3-2]). One that releases
+    /// nothing is answered too, or its sender would wait for ever.
+    pub(super) fn handle_pubrel(&mut self, pubrel: &Pubrel<'_>) -> Meaning<'static> {
+        let found = self.received.release(pubrel.packet_id);
+        let reason = self.found(found);
+        Meaning::Answer(Packet::Pubcomp(Pubcomp::with_reason(pubrel.packet_id, reason)))
+    }
+
+    /// PUBREC: the message has arrived, or was refused (v5 [MQTT-4.3.3-4], v3.1.1 [MQTT-4.3.3-1]). A second one gets its
+    /// PUBREL too; so does one that nothing stands for, with 0x92 in 5.0, so that its sender comes to an end.
+    pub(super) fn handle_pubrec(&mut self, pubrec: &Pubrec<'_>) -> Result<Meaning<'static>, Violation> {
+        let (packet_id, refused) = (pubrec.packet_id, pubrec.reason.is_error());
+        match self.in_flight.kind(packet_id) {
+            Some(Kind::ExactlyOnce | Kind::Released) => {}
+            None if refused => return Ok(Meaning::Nothing),
+            None => {
+                let reason = self.found(false);
+                return Ok(Meaning::Answer(Packet::Pubrel(Pubrel::with_reason(
+                    packet_id, reason,
+                ))));
+            }
+            Some(_) => return Err(MISTAKEN),
+        }
+        if refused {
+            // v5 [MQTT-4.3.3-9]: the identifier is free again.
+            let entry = self.in_flight.take(packet_id);
+            return Ok(entry.map_or(Meaning::Nothing, |entry| {
+                Meaning::Refused(ack(entry, packet_id, pubrec.reason))
+            }));
+        }
+        self.in_flight.release(packet_id);
+        Ok(Meaning::Answer(Packet::Pubrel(Pubrel::new(packet_id))))
+    }
+
+    /// PUBACK or PUBCOMP, which ends a publish of that kind. One that stands for nothing is passed over: v5 sections 3.4
+    /// and 3.7 give no answer to it.
+    pub(super) fn handle_last_ack(
+        &mut self,
+        packet_id: PacketId,
+        kind: Kind,
+        reason: ReasonCode,
+    ) -> Result<Meaning<'static>, Violation> {
+        match self.in_flight.kind(packet_id) {
+            None => return Ok(Meaning::Nothing),
+            Some(found) if found == kind => {}
+            Some(_) => return Err(MISTAKEN),
+        }
+        let Some(entry) = self.in_flight.take(packet_id) else {
+            return Ok(Meaning::Nothing);
+        };
+        let ack = ack(entry, packet_id, reason);
+        // A PUBCOMP with 0x92 says that the exchange was over on that side before: its PUBREC had taken the message.
+        let refused = kind == Kind::AtLeastOnce && reason.is_error();
+        Ok(if refused {
+            Meaning::Refused(ack)
+        } else {
+            Meaning::Acked(ack)
+        })
+    }
+
+    /// What an answer says of an identifier that was found or not; 3.1.1 has one word for both.
+    fn found(&self, found: bool) -> ReasonCode {
+        if found || self.version == Version::V311 {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        }
+    }
+}
+
+fn ack(entry: Entry, packet_id: PacketId, reason: ReasonCode) -> Ack {
+    Ack {
+        token: entry.token,
+        packet_id,
+        intended: entry.intended,
+        sent: entry.sent,
+        reason,
+    }
+}
+
+/// Passed over, it would leave the publish that it was meant for, or the one that it hit, without its end.
+const MISTAKEN: Violation = violation(
+    ReasonCode::ProtocolError,
+    "v5 and v3.1.1 section 4.3",
+    "an acknowledgement of another kind than the packet that its identifier stands for",
+);

@@ -1,0 +1,67 @@
+//! When a session wakes: keep-alive and the acknowledgement deadline.
+
+use std::time::{Duration, Instant};
+
+use super::{Expired, Role, Session};
+use crate::Limits;
+use crate::clock::after;
+
+impl Session {
+    /// When [`handle_timeout`](Self::handle_timeout) has something to say.
+    pub(crate) fn deadline(&self, limits: &Limits) -> Option<Instant> {
+        if !self.is_up() {
+            return None;
+        }
+        let acks = self.acks_late_at(limits);
+        [self.keep_alive_at(limits), acks].into_iter().flatten().min()
+    }
+
+    fn keep_alive_at(&self, limits: &Limits) -> Option<Instant> {
+        if self.keep_alive_secs == 0 {
+            return None;
+        }
+        let keep_alive = Duration::from_secs(self.keep_alive_secs.into());
+        Some(match (self.role, self.ping_sent) {
+            // v5 [MQTT-3.1.2-22]: the server closes after one and a half times the keep-alive.
+            (Role::Server, _) => self.last_received + keep_alive * 3 / 2,
+            // Any packet proves that the peer lives, so a PINGRESP that waits behind others is no alarm.
+            (Role::Client, Some(sent)) => after(
+                sent.max(self.last_received),
+                keep_alive.min(limits.pingresp_timeout),
+            ),
+            (Role::Client, None) => self.last_sent + keep_alive,
+        })
+    }
+
+    fn acks_late_at(&self, limits: &Limits) -> Option<Instant> {
+        let oldest = self.in_flight.oldest_publish()?;
+        let told = self
+            .acks_late_told
+            .filter(|told| *told > oldest)
+            .unwrap_or(oldest);
+        // Below a millisecond it would be late for ever.
+        Some(after(told, limits.ack_timeout.max(Duration::from_millis(1))))
+    }
+
+    /// What is due now; to be called again until it answers `None`.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, limits: &Limits) -> Option<Expired> {
+        if !self.is_up() {
+            return None;
+        }
+        if self.keep_alive_at(limits).is_some_and(|at| at <= now) {
+            return Some(if self.role == Role::Client && self.ping_sent.is_none() {
+                Expired::SendPing
+            } else {
+                Expired::PeerSilent
+            });
+        }
+        if self.acks_late_at(limits).is_some_and(|at| at <= now) {
+            self.acks_late_told = Some(now);
+            let oldest = self.in_flight.oldest_publish()?;
+            return Some(Expired::AcksLate {
+                oldest: now.saturating_duration_since(oldest),
+            });
+        }
+        None
+    }
+}
