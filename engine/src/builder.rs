@@ -11,7 +11,7 @@ use fleetwire_codec::buffer::{HOT_BLOCK_LEN, Pool, PoolLimits, RecvBuf};
 use fleetwire_tls::{Scratch, ServerConfig};
 
 use crate::core::{Core, Dialer};
-use crate::driver::MioDriver;
+use crate::driver::{Driver, MioDriver, Wake};
 use crate::handle::Door;
 use crate::links::{Ids, Links};
 use crate::shard::{ListenerOptions, ShardLoop};
@@ -88,7 +88,23 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// The settings contradict each other, or the system refuses threads or descriptors.
-    pub fn start<H: Handler>(self, mut make: impl FnMut(Shard) -> H) -> Result<Engine<H>, StartError> {
+    pub fn start<H: Handler>(self, make: impl FnMut(Shard) -> H) -> Result<Engine<H>, StartError> {
+        let parts = self.build(Instant::now(), MioDriver::new, make)?;
+        // From here on a failure drops the engine, which stops the shards that run already.
+        let mut engine = Engine::new(parts.handle);
+        for shard_loop in parts.loops {
+            engine.spawn(shard_loop).map_err(StartError::Io)?;
+        }
+        Ok(engine)
+    }
+
+    /// Makes the shards over drivers that `make_driver` makes; nothing runs yet.
+    pub(crate) fn build<H: Handler, D: Driver>(
+        self,
+        now: Instant,
+        mut make_driver: impl FnMut(Vec<Listener>) -> io::Result<(D, Wake)>,
+        mut make: impl FnMut(Shard) -> H,
+    ) -> Result<Parts<H, D>, StartError> {
         if self.shards == 0 {
             return Err(StartError::NoShards);
         }
@@ -114,11 +130,11 @@ impl EngineBuilder {
             };
             let (commands, receiver) = bounded(limits.commands_max);
             let (stop, stops) = bounded(1);
-            let (driver, wake) = MioDriver::new(std::mem::take(&mut sockets)).map_err(StartError::Io)?;
+            let (driver, wake) = make_driver(std::mem::take(&mut sockets)).map_err(StartError::Io)?;
             let ids = Ids::new(index, limits.links_max);
             let counters = Arc::new(Counters::default());
             let rate = self.connect_rate / self.shards as f64;
-            let core = core(shard, &limits, rate, ids.clone(), Arc::clone(&counters))?;
+            let core = core(shard, &limits, rate, now, ids.clone(), Arc::clone(&counters))?;
             let options = std::mem::take(&mut options);
             loops.push(ShardLoop::new(
                 core,
@@ -136,24 +152,27 @@ impl EngineBuilder {
                 counters,
             });
         }
-        let handle = EngineHandle::new(doors);
-        // From here on a failure drops the engine, which stops the shards that run already.
-        let mut engine = Engine::new(handle);
-        for shard_loop in loops {
-            engine.spawn(shard_loop).map_err(StartError::Io)?;
-        }
-        Ok(engine)
+        Ok(Parts {
+            loops,
+            handle: EngineHandle::new(doors),
+        })
     }
+}
+
+/// An engine that does not run yet.
+pub(crate) struct Parts<H, D> {
+    pub(crate) loops: Vec<ShardLoop<H, D>>,
+    pub(crate) handle: EngineHandle,
 }
 
 fn core(
     shard: Shard,
     limits: &Limits,
     connect_rate: f64,
+    now: Instant,
     ids: Ids,
     counters: Arc<Counters>,
 ) -> Result<Core, StartError> {
-    let now = Instant::now();
     let mut pool = Pool::new(PoolLimits {
         bytes_max: limits.buffer_bytes_max as u64,
         bytes_parked_max: limits.buffer_bytes_max as u64 / 2,

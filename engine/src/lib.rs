@@ -96,6 +96,8 @@ pub use handle::{EngineHandle, HandleError, Returned};
 mod channel;
 pub use channel::{ChannelHandler, Events, OwnedEvent, OwnedKind, OwnedMessage};
 
+pub mod sim;
+
 mod clock;
 mod command;
 mod connection;

@@ -11,7 +11,14 @@ const BACKLOG: i32 = 4096;
 /// A listening socket for [`EngineBuilder::listen`](crate::EngineBuilder::listen).
 #[derive(Debug)]
 pub struct Listener {
-    inner: TcpListener,
+    inner: Inner,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Tcp(TcpListener),
+    /// In a simulated network there is nothing to bind before the engine starts.
+    Simulated(SocketAddr),
 }
 
 impl Listener {
@@ -29,7 +36,9 @@ impl Listener {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        Ok(Self { inner: socket.into() })
+        Ok(Self {
+            inner: Inner::Tcp(socket.into()),
+        })
     }
 
     /// The address with its real port.
@@ -37,10 +46,35 @@ impl Listener {
     /// # Errors
     /// Whatever the system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        match &self.inner {
+            Inner::Tcp(listener) => listener.local_addr(),
+            Inner::Simulated(address) => Ok(*address),
+        }
     }
 
-    pub(crate) fn into_std(self) -> TcpListener {
-        self.inner
+    pub(crate) fn simulated(address: SocketAddr) -> Self {
+        Self {
+            inner: Inner::Simulated(address),
+        }
+    }
+
+    pub(crate) fn into_std(self) -> io::Result<TcpListener> {
+        match self.inner {
+            Inner::Tcp(listener) => Ok(listener),
+            Inner::Simulated(_) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a simulated listener needs a simulated network",
+            )),
+        }
+    }
+
+    pub(crate) fn into_simulated(self) -> io::Result<SocketAddr> {
+        match self.inner {
+            Inner::Simulated(address) => Ok(address),
+            Inner::Tcp(_) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a simulated network needs simulated listeners",
+            )),
+        }
     }
 }

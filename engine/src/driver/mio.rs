@@ -19,7 +19,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::SockRef;
 
-use super::{Completion, Driver, Key, Targets};
+use super::{Completion, Driver, Key, Targets, Wake};
 use crate::Listener;
 
 /// Events that one call of the system's poll may bring.
@@ -33,22 +33,6 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Tokens from here on are not connections.
 const TOKEN_WAKER: Token = Token(usize::MAX);
 const TOKEN_LISTENERS: usize = usize::MAX - 1024;
-
-/// Wakes a shard from another thread; many calls before the shard runs cost one system call.
-#[derive(Clone, Debug)]
-pub(crate) struct Wake {
-    waker: Arc<Waker>,
-    pending: Arc<AtomicBool>,
-}
-
-impl Wake {
-    pub(crate) fn wake(&self) {
-        if !self.pending.swap(true, Ordering::AcqRel) {
-            // It fails only if the eventfd is gone, and then nobody is left to wake.
-            let _ = self.waker.wake();
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Socket {
@@ -96,10 +80,10 @@ impl MioDriver {
         let poll = Poll::new()?;
         let pending = Arc::new(AtomicBool::new(false));
         let waker = Arc::new(Waker::new(poll.registry(), TOKEN_WAKER)?);
-        let mut listeners: Vec<TcpListener> = listeners
+        let mut listeners = listeners
             .into_iter()
-            .map(|listener| TcpListener::from_std(listener.into_std()))
-            .collect();
+            .map(|listener| listener.into_std().map(TcpListener::from_std))
+            .collect::<io::Result<Vec<_>>>()?;
         for (index, listener) in listeners.iter_mut().enumerate() {
             poll.registry()
                 .register(listener, Token(TOKEN_LISTENERS + index), Interest::READABLE)?;
@@ -120,7 +104,7 @@ impl MioDriver {
             turns_left: 0,
             pending: Arc::clone(&pending),
         };
-        Ok((driver, Wake { waker, pending }))
+        Ok((driver, Wake::new(Some(waker), pending)))
     }
 
     fn note(&mut self, event: &Event) {

@@ -14,19 +14,51 @@
 //! 5. `submit_send` takes the block; one at a time for each key. `Sent` gives it back when its last byte has been
 //!    handed to the kernel. If the connection breaks meanwhile, `Closed` comes with the error and the block is freed.
 //! 6. Nothing is silent: whatever fails becomes a completion. Nothing blocks but `wait`.
+//!
+//! The script in `conformance.rs` plays all of it on every driver and compares what they tell.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use fleetwire_codec::buffer::Block;
 
 mod mio;
+pub(crate) mod sim;
 
-pub(crate) use self::mio::{MioDriver, Wake};
+#[cfg(test)]
+mod conformance;
+
+pub(crate) use self::mio::MioDriver;
+pub(crate) use self::sim::SimDriver;
 
 /// The shard's name for a connection: the place of its link.
 pub(crate) type Key = u32;
+
+/// Wakes a shard from another thread; many calls before the shard runs cost one system call.
+#[derive(Clone, Debug)]
+pub(crate) struct Wake {
+    /// What interrupts the wait; without it the driver looks at `pending` by itself.
+    waker: Option<Arc<::mio::Waker>>,
+    pending: Arc<AtomicBool>,
+}
+
+impl Wake {
+    pub(crate) fn new(waker: Option<Arc<::mio::Waker>>, pending: Arc<AtomicBool>) -> Self {
+        Self { waker, pending }
+    }
+
+    pub(crate) fn wake(&self) {
+        if !self.pending.swap(true, Ordering::AcqRel)
+            && let Some(waker) = &self.waker
+        {
+            // It fails only if the eventfd is gone, and then nobody is left to wake.
+            let _ = waker.wake();
+        }
+    }
+}
 
 /// Lends the memory that a read goes into.
 pub(crate) trait Targets {
@@ -93,7 +125,7 @@ pub(crate) trait Driver {
     /// Stops or resumes reading.
     fn set_reading(&mut self, key: Key, reading: bool);
 
-    /// Says that nothing more will be sent (FIN).
+    /// Says that nothing more will be sent (FIN). Only when everything was `Sent`.
     fn shutdown_write(&mut self, key: Key);
 
     /// Ends a connection: in order, or with a reset.

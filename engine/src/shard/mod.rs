@@ -95,33 +95,62 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// Runs until a shutdown is complete, and gives the handler back.
     pub(crate) fn run(mut self) -> io::Result<H> {
-        let shard = self.core.shard;
-        self.handler.on_start(shard, &mut Outbox::new(&mut self.core));
+        self.start();
         loop {
-            self.take_commands();
-            self.fire_timers();
-            self.dial();
-            self.feed_starved();
-            self.flush();
-            // After everything of the pass, what timers brought included, and before the wait.
-            self.handler
-                .on_turn(self.core.now, &mut Outbox::new(&mut self.core));
-            self.flush();
-            let complete = self.drained();
-            self.regulate_accepting();
-            self.flush();
-            self.report();
-            if complete && self.commands.is_empty() {
+            if self.work() {
                 return Ok(self.handler);
             }
-            self.core.now = self.driver.wait(self.wake_at())?;
-            while let Some(completion) = self.driver.next(&mut self.core) {
-                self.complete(completion);
-            }
+            self.wait()?;
         }
     }
 
-    fn wake_at(&self) -> Option<Instant> {
+    /// The first of all calls.
+    pub(crate) fn start(&mut self) {
+        let shard = self.core.shard;
+        self.handler.on_start(shard, &mut Outbox::new(&mut self.core));
+    }
+
+    /// All of a pass but its completions; true when a shutdown is complete.
+    pub(crate) fn work(&mut self) -> bool {
+        self.take_commands();
+        self.fire_timers();
+        self.dial();
+        self.feed_starved();
+        self.flush();
+        // After everything of the pass, what timers brought included, and before the wait.
+        self.handler
+            .on_turn(self.core.now, &mut Outbox::new(&mut self.core));
+        self.flush();
+        let complete = self.drained();
+        self.regulate_accepting();
+        self.flush();
+        self.report();
+        complete && self.commands.is_empty()
+    }
+
+    /// Waits for something to do, and takes every completion that is ready then.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
+        self.core.now = self.driver.wait(self.wake_at())?;
+        while let Some(completion) = self.driver.next(&mut self.core) {
+            self.complete(completion);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handler_mut(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    pub(crate) fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    pub(crate) fn into_handler(self) -> H {
+        self.handler
+    }
+
+    /// When [`wait`](Self::wait) is to return though nothing is ready.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
         let drain = match self.stop {
             Stop::No => None,
             Stop::Draining(until) | Stop::Closing(until) => Some(until.min(self.core.now + DRAIN_CHECK)),
