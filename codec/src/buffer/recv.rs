@@ -1,8 +1,8 @@
 //! What a connection received and has not yet consumed.
 
+use std::mem;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
-use std::{iter, mem};
 
 use crate::DecodeError;
 use crate::frame::{self, Measure};
@@ -12,6 +12,9 @@ use super::{Block, Overload, Pool};
 
 mod park;
 pub use park::Link;
+
+mod runs;
+use runs::Runs;
 
 #[cfg(test)]
 mod tests;
@@ -51,8 +54,8 @@ pub struct RecvBuf {
     run_start: u32,
     /// Which of `runs` is being parsed; the current run is when there are none.
     run_index: u32,
-    /// Runs of whole frames before the current one, in order. Never allocated at rest, nor without TLS.
-    runs: Vec<Range<u32>>,
+    /// Runs of whole frames before the current one. They own no memory at rest, nor without TLS.
+    runs: Runs,
     /// How long the last read was if it filled the block, so that there is probably more to read; else 0.
     filling_len: u32,
 }
@@ -69,7 +72,7 @@ impl RecvBuf {
             received: 0,
             run_start: 0,
             run_index: 0,
-            runs: Vec::new(),
+            runs: Runs::default(),
             filling_len: 0,
         }
     }
@@ -216,7 +219,7 @@ impl RecvBuf {
     ///
     /// The fixed header is malformed or declares more than `packet_len_max` bytes.
     pub fn next_frame(&mut self, packet_len_max: usize) -> Result<Option<Range<usize>>, DecodeError> {
-        if self.consumed == self.run_end() {
+        if self.consumed == self.run_end() && !self.runs.is_empty() {
             self.next_run();
         }
         if self.consumed == self.run_end() {
@@ -276,16 +279,17 @@ impl RecvBuf {
     }
 
     /// Where the run ends that is being parsed; for the current one, with the partial frame at its end.
+    #[inline]
     fn run_end(&self) -> u32 {
+        if self.runs.is_empty() {
+            return self.plain;
+        }
         let run = self.runs.get(self.run_index as usize);
         run.map_or(self.plain, |run| run.end)
     }
 
-    /// Goes on to the next run, if there is one.
+    /// Goes on from an earlier run to the next, or to the current one.
     fn next_run(&mut self) {
-        if self.runs.is_empty() {
-            return;
-        }
         self.run_index += 1;
         if let Some(run) = self.runs.get(self.run_index as usize) {
             self.consumed = run.start;
@@ -298,13 +302,21 @@ impl RecvBuf {
 
     /// What is left, in order: of the run being parsed, the runs behind it, and the records not opened.
     fn pieces(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        let later = self.runs.iter().skip(self.run_index as usize + 1).cloned();
-        let current = (!self.runs.is_empty()).then_some(self.run_start..self.plain);
-        iter::once(self.consumed..self.run_end())
-            .chain(later)
-            .chain(current)
-            .chain(iter::once(self.sealed..self.received))
-            .map(|piece| piece.start as usize..piece.end as usize)
+        (0..).map_while(|index| self.piece(index))
+    }
+
+    fn piece(&self, index: usize) -> Option<Range<usize>> {
+        let run_index = self.run_index as usize;
+        // From the one being parsed on, without the current one.
+        let runs_left = self.runs.len() - run_index;
+        let piece = match index {
+            0 => self.consumed..self.run_end(),
+            _ if index < runs_left => self.runs.get(run_index + index)?.clone(),
+            _ if index == runs_left => self.run_start..self.plain,
+            _ if index == runs_left + 1 => self.sealed..self.received,
+            _ => return None,
+        };
+        Some(piece.start as usize..piece.end as usize)
     }
 
     /// How many bytes are left, plaintext and sealed.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::frame::Measure;
 
 use super::super::{HOT_BLOCK_LEN, Overload, Pool};
-use super::RecvBuf;
+use super::{RecvBuf, Runs};
 
 impl RecvBuf {
     /// Ends a pass of the hot buffer: moves what is left to a block of its own, if anything is, and clears the buffer
@@ -73,7 +73,7 @@ impl RecvBuf {
             self.compact();
         }
         // There are none now, and at rest their memory is not kept either.
-        self.runs = Vec::new();
+        self.runs = Runs::default();
         Ok(Some(self))
     }
 
@@ -168,15 +168,17 @@ impl RecvBuf {
     /// Moves what is left to the start of the block, without gaps; the drawing of [`copy_from`](Self::copy_from), in
     /// place. What lies there already does not move: behind a long partial frame each small record would cost it.
     fn compact(&mut self) {
-        let pieces: Vec<_> = self.pieces().collect();
         let sealed_len = (self.received - self.sealed) as usize;
-        let Some(bytes) = self.block.bytes_mut() else {
-            return;
-        };
         let (mut held_len, mut moved_len) = (0, 0);
-        for piece in pieces {
+        for index in 0.. {
+            let Some(piece) = self.piece(index) else {
+                break;
+            };
             let len = piece.len();
             if piece.start != held_len {
+                let Some(bytes) = self.block.bytes_mut() else {
+                    return;
+                };
                 bytes.copy_within(piece, held_len);
                 moved_len += len;
             }
