@@ -1,0 +1,157 @@
+//! The engine, one shard.
+
+use std::net::Ipv4Addr;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use fleetwire_codec::TopicName;
+use fleetwire_engine::{
+    At, Dial, DialError, Engine, Event, Handler, Limits, LinkId, Outbox, Plan, Publish, Shard, Way,
+};
+use fleetwire_tls::{ClientConfigBuilder, Identity, Roots, ServerName};
+
+use crate::cpu::{Clock, Spent};
+use crate::{Case, Job, pki, wire};
+
+pub(crate) fn hold(job: &Job) -> Spent {
+    let host = Ipv4Addr::LOCALHOST.to_string();
+    let (mut identities, mut way) = (Vec::new(), Way::tcp(&host, job.port));
+    if let Some(folder) = job.pki() {
+        let pki = pki::load(folder);
+        let config = ClientConfigBuilder::new()
+            .roots(Roots::from_pem(pki.ca_pem().as_bytes()).expect("it is a CA"))
+            .alpn(vec![wire::ALPN.to_vec()])
+            .build()
+            .expect("the settings are sound");
+        let name = ServerName::parse(wire::SERVER).expect("it is a name");
+        way = Way::tls(&host, job.port, config, name);
+        identities = (0..job.connections)
+            .map(|index| {
+                let device = pki::issue(&pki, index);
+                Identity::from_pem(device.cert_pem.as_bytes(), device.key_pem.as_bytes()).expect("they fit")
+            })
+            .collect();
+    }
+    way.resolve().expect("it is an address");
+    let (finish, finished) = channel();
+    let mut devices = Some(Devices {
+        job: job.clone(),
+        plan: Plan::new(way),
+        identities,
+        topic: TopicName::new(wire::TOPIC).expect("it has no wildcards"),
+        links: Vec::new(),
+        up: 0,
+        next: 0,
+        done: 0,
+        clock: Clock::read(),
+        end: Instant::now(),
+        finish,
+    });
+    let _engine = Engine::builder()
+        .limits(Limits::default().handshakes_max(wire::CONNECTING))
+        .start(|_| devices.take().expect("there is one shard"))
+        .expect("it starts");
+    finished.recv().expect("the shard goes on")
+}
+
+struct Devices {
+    job: Job,
+    plan: Plan,
+    identities: Vec<Identity>,
+    topic: TopicName<'static>,
+    links: Vec<LinkId>,
+    up: usize,
+    /// Whose turn it is to publish.
+    next: usize,
+    /// Messages that were sent, or received in all rounds.
+    done: usize,
+    clock: Clock,
+    end: Instant,
+    finish: Sender<Spent>,
+}
+
+impl Devices {
+    fn connected(&mut self, now: Instant, out: &mut Outbox<'_>) {
+        self.up += 1;
+        if self.up < self.links.len() {
+            return;
+        }
+        if self.job.case == Case::Connect {
+            let _ = self.finish.send(self.clock.spent(self.up as u64));
+            return;
+        }
+        (self.clock, self.end) = (Clock::read(), now + self.job.traffic);
+        match self.job.case {
+            // Always due: the shard looks at its sockets without waiting, and is back.
+            Case::Out => {
+                let link = self.links[0];
+                out.every(link, now, Duration::from_nanos(1))
+                    .expect("it is there");
+            }
+            _ => self.publish(0, out),
+        }
+    }
+
+    fn publish(&self, index: usize, out: &mut Outbox<'_>) {
+        let publish = Publish::new(self.topic, &wire::PAYLOAD);
+        out.publish(self.links[index], publish).expect("there is room");
+    }
+
+    fn publish_burst(&mut self, out: &mut Outbox<'_>) {
+        for _ in 0..wire::BURST {
+            self.publish(self.next, out);
+            self.next = (self.next + 1) % self.links.len();
+        }
+        self.done += wire::BURST;
+    }
+
+    fn received(&mut self, now: Instant, out: &mut Outbox<'_>) {
+        self.done += 1;
+        if !self.done.is_multiple_of(self.links.len()) {
+            return;
+        }
+        if now < self.end {
+            self.publish(0, out);
+        } else {
+            let _ = self.finish.send(self.clock.spent(self.done as u64));
+        }
+    }
+}
+
+impl Handler for Devices {
+    fn on_start(&mut self, _: Shard, out: &mut Outbox<'_>) {
+        self.clock = Clock::read();
+        for index in 0..self.job.connections {
+            let link = out.open(&self.plan, index as u64).expect("they are few");
+            self.links.push(link);
+        }
+    }
+
+    fn on_dial(&mut self, at: At, dial: &mut Dial<'_>) -> Result<(), DialError> {
+        let index = at.token as usize;
+        dial.client_id(&wire::client_id(index)).keep_alive(Duration::ZERO);
+        if let Some(identity) = self.identities.get(index) {
+            dial.identity(identity);
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {
+        match event {
+            Event::Connected(_) => self.connected(at.now, out),
+            Event::Due(_) => self.publish_burst(out),
+            Event::Message(_) => self.received(at.now, out),
+            // The main thread is on its way out.
+            Event::Disconnected(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What was published in a pass has been written now.
+    fn on_turn(&mut self, now: Instant, _: &mut Outbox<'_>) {
+        if self.job.case == Case::Out && self.done > 0 && now >= self.end {
+            let _ = self.finish.send(self.clock.spent(self.done as u64));
+            self.end = now + Duration::from_secs(3600);
+        }
+    }
+}
