@@ -201,7 +201,7 @@ mod tests {
         let said = issue(&arguments).unwrap();
         assert!(said.starts_with("Wrote 2 identities to "), "{said}");
         let (cert, key) = in_directory(&arguments.out, "device-6");
-        Identity::from_pem_files(&cert, &key).unwrap();
+        Identity::from_files(&cert, &key).unwrap();
         let before = fs::read(&cert).unwrap();
 
         arguments.count = 3;
@@ -220,7 +220,7 @@ mod tests {
         arguments.force = true;
         issue(&arguments).unwrap();
         assert_ne!(fs::read(&cert).unwrap(), before);
-        Identity::from_pem_files(&cert, &key).unwrap();
+        Identity::from_files(&cert, &key).unwrap();
     }
 
     #[test]

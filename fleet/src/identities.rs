@@ -28,7 +28,7 @@ impl Identities {
             IdentitySource::None | IdentitySource::ThrowAway => Ok(Self::None),
             IdentitySource::Files { cert, key } if !cert.varies() && !key.varies() => {
                 let (cert, key) = (scenario.render(cert, 0), scenario.render(key, 0));
-                Identity::from_pem_files(Path::new(&cert), Path::new(&key))
+                Identity::from_files(Path::new(&cert), Path::new(&key))
                     .map(Self::Same)
                     .map_err(|error| Problem::refused("identities", format!("{error}.")))
             }
@@ -102,7 +102,7 @@ impl Identities {
                 return Err(String::new());
             }
             let (cert, key) = paths(place);
-            Identity::from_pem_files(&cert, &key).map_err(|error| error.to_string())
+            Identity::from_files(&cert, &key).map_err(|error| error.to_string())
         };
         for_each_place(scenario.devices as usize, load)
             .map(Self::Each)

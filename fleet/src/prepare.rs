@@ -84,7 +84,7 @@ fn with_broker(scenario: &Scenario, broker: &Broker, interrupts: &Interrupts) ->
         Some(tls) => {
             let roots = match &scenario.trust {
                 Trust::System => Some(Roots::system().map_err(config_problem)?),
-                Trust::File(file) => Some(Roots::from_pem_file(file).map_err(config_problem)?),
+                Trust::File(file) => Some(Roots::from_file(file).map_err(config_problem)?),
                 Trust::Anybody => None,
             };
             let config = client_config(scenario, &tls.alpn, roots)?;

@@ -11,7 +11,7 @@ use rustls::{
 use crate::key_log::KeyLogFile;
 use crate::provider::{KeyExchangeGroup, Parameters, provider};
 use crate::{
-    error::ConfigError,
+    config_error::ConfigError,
     identity::Identity,
     records::RecordLayer,
     roots::Roots,

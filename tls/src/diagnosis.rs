@@ -38,13 +38,10 @@ pub(crate) fn not_tls(bytes: &[u8], out: &mut Vec<u8>) -> TlsError {
     TlsError::ours(reason, Some(AlertDescription::DecodeError.into()))
 }
 
-/// The client offers none of the names that are served (RFC 7301 section 3.2). Nothing is encrypted yet.
-pub(crate) fn no_application_protocol(offered: Vec<Vec<u8>>, out: &mut Vec<u8>) -> TlsError {
+/// The client offers none of the names that are served, or none (RFC 7301 section 3.2). Nothing is encrypted yet.
+pub(crate) fn no_application_protocol(reason: Reason, out: &mut Vec<u8>) -> TlsError {
     plain_alert(AlertDescription::NoApplicationProtocol, out);
-    TlsError::ours(
-        Reason::AlpnRefused { offered },
-        Some(AlertDescription::NoApplicationProtocol.into()),
-    )
+    TlsError::ours(reason, Some(AlertDescription::NoApplicationProtocol.into()))
 }
 
 /// The application does not want this client, whose certificate is sound (RFC 8446 section 6.2).

@@ -1,4 +1,4 @@
-use std::{error::Error, fmt, path::PathBuf};
+use std::{error::Error, fmt};
 
 /// Why a TLS connection failed: one value that says who refused what, and why.
 ///
@@ -192,7 +192,7 @@ pub enum Reason {
         /// What the client had offered.
         offered: Vec<Vec<u8>>,
     },
-    /// Server: the client offered no ALPN, so the connection was closed after the handshake.
+    /// Server: the client offered no ALPN, and the configuration has nothing for such clients.
     AlpnMissing,
     /// Server: the client sent no SNI, and the configuration requires it (alert 109, RFC 8446 section 9.2).
     ServerNameMissing,
@@ -312,89 +312,6 @@ impl Reason {
         }
     }
 }
-
-/// Why a configuration cannot be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// A file could not be read.
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        detail: String,
-    },
-    /// A file could not be opened for writing.
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        detail: String,
-    },
-    /// A source of trusted certificates holds none.
-    NoRoots {
-        /// Which one: a file, the system's store, the bytes given.
-        source: String,
-    },
-    /// A trusted certificate cannot be used.
-    BadRoot {
-        /// Where it came from.
-        source: String,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// Neither roots nor the switch that turns verification off were given.
-    NoVerification,
-    /// An ALPN name is empty, longer than 255 bytes, or given twice (RFC 7301 section 3.1).
-    BadAlpn(Vec<u8>),
-    /// A name is referred to that is not in the table.
-    UnknownAlpn(Vec<u8>),
-    /// A server needs at least one ALPN name.
-    NoAlpn,
-    /// There is no cipher suite of this name.
-    UnknownCipherSuite(String),
-    /// The text is neither a DNS name nor an IP address.
-    BadServerName(String),
-    /// rustls refused the configuration.
-    Refused {
-        /// What it said.
-        detail: String,
-    },
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { path, detail } => write!(f, "{} cannot be read: {detail}", path.display()),
-            Self::Unwritable { path, detail } => {
-                write!(f, "{} cannot be written to: {detail}", path.display())
-            }
-            Self::NoRoots { source } => write!(f, "{source} holds no certificate"),
-            Self::BadRoot { source, detail } => write!(
-                f,
-                "a certificate of {source} cannot be used as a trusted authority: {detail}"
-            ),
-            Self::NoVerification => {
-                f.write_str("no trusted authorities were given to verify the server with")
-            }
-            Self::BadAlpn(name) => write!(
-                f,
-                "ALPN name \"{}\" is empty, longer than 255 bytes or given twice",
-                name.escape_ascii()
-            ),
-            Self::UnknownAlpn(name) => write!(f, "ALPN name \"{}\" is not in the table", name.escape_ascii()),
-            Self::NoAlpn => f.write_str("a server needs at least one ALPN name"),
-            Self::UnknownCipherSuite(name) => write!(
-                f,
-                "there is no cipher suite \"{name}\"; one is called TLS13_AES_128_GCM_SHA256, for example"
-            ),
-            Self::BadServerName(name) => write!(f, "\"{name}\" is neither a DNS name nor an IP address"),
-            Self::Refused { detail } => write!(f, "the TLS configuration is not usable: {detail}"),
-        }
-    }
-}
-
-impl Error for ConfigError {}
 
 /// ALPN names as a list for a person.
 struct Names<'a>(&'a [Vec<u8>]);

@@ -23,7 +23,7 @@ pub(crate) struct Handshake {
     pub(crate) connection: Box<Connection>,
     /// What the in-place record layer goes on with; `None` if rustls's is used.
     pub(crate) secrets: Option<Arc<SecretCatcher>>,
-    /// Server: the DNS name in the client's SNI.
+    /// Server: the DNS name in the client's SNI, as names are compared.
     pub(crate) server_name: Option<Box<str>>,
     /// Bytes consumed so far.
     pub(crate) consumed: usize,
@@ -125,12 +125,17 @@ impl Handshake {
             Expect::Server { choice, .. } if choice.alpn.as_deref() != chosen => Err(diagnosis::internal(
                 "the negotiated ALPN name is not the one that the configuration was chosen for",
             )),
-            Expect::Server { choice, .. } if choice.client_auth && leaf(&self.connection).is_none() => {
+            Expect::Server { choice, .. } if choice.client_auth() && leaf(&self.connection).is_none() => {
                 Err(TlsError::ours(Reason::ClientCertRequired, None))
             }
-            Expect::Server { choice, .. } if choice.close_after_handshake => {
-                Err(TlsError::ours(Reason::AlpnMissing, None))
-            }
+            Expect::Server {
+                choice:
+                    Choice {
+                        close_with: Some(reason),
+                        ..
+                    },
+                ..
+            } => Err(TlsError::ours(reason.clone(), None)),
             Expect::Server { config, .. } => match leaf(&self.connection) {
                 Some(certificate) => config
                     .check_client(&VerifiedClient {

@@ -10,7 +10,7 @@ use crate::{
     diagnosis::{self, Role},
     error::TlsError,
     secrets::SecretCatcher,
-    server_config::{Choice, ServerConfig},
+    server_config::{Choice, ServerConfig, host_name},
     session::HANDSHAKE_LEN_MAX,
 };
 
@@ -74,20 +74,23 @@ impl AwaitHello {
         server_name: Option<&str>,
         out: &mut Vec<u8>,
     ) -> Result<Chosen, TlsError> {
-        if !self.config.serves(server_name) {
-            return Err(diagnosis::server_name(server_name, out));
+        let server_name = server_name.map(host_name);
+        let named = server_name.as_deref();
+        if !self.config.serves(named) {
+            return Err(diagnosis::server_name(named, out));
         }
-        let Some(choice) = self.config.choose(alpn.clone()) else {
-            let offered = alpn.take(OFFERED_SHOWN).map(<[u8]>::to_vec).collect();
-            return Err(diagnosis::no_application_protocol(offered, out));
-        };
+        let choice = self.config.choose(alpn);
+        let choice = choice.map_err(|reason| diagnosis::no_application_protocol(reason, out))?;
+        if choice.server_name_required() && named.is_none() {
+            return Err(diagnosis::server_name(None, out));
+        }
         let (rustls, secrets) = self.config.for_connection(&choice);
         let connection = Connection::server(rustls).map_err(diagnosis::internal)?;
         Ok(Chosen {
             connection,
             secrets,
             choice,
-            server_name: server_name.map(Into::into),
+            server_name,
         })
     }
 
@@ -128,6 +131,3 @@ impl AwaitHello {
         }
     }
 }
-
-/// How many offered names an error keeps.
-const OFFERED_SHOWN: usize = 8;

@@ -1,10 +1,4 @@
-use std::{
-    error::Error,
-    fmt, fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{fmt, path::Path, sync::Arc, time::SystemTime};
 
 use rustls::{
     crypto::aws_lc_rs::{default_provider, sign::any_supported_type},
@@ -12,7 +6,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use crate::x509;
+use crate::{config_error::IdentityError, files, x509};
 
 /// A certificate chain and its private key, as DER; cheap to clone.
 ///
@@ -47,21 +41,32 @@ impl Identity {
             cert: "the certificate's PEM".into(),
             key: "the key's PEM".into(),
         };
-        Self::parse(cert_pem, key_pem, now, &sources)
+        let chain = chain_of_pem(cert_pem, &sources)?;
+        Self::check(chain, key_of_pem(key_pem, &sources)?, now, &sources)
     }
 
-    /// Makes an identity from two PEM files.
+    /// Makes an identity from two files, which may be one and the same: certificates (the leaf first), and a PKCS#8,
+    /// PKCS#1 or SEC1 private key, each as PEM or as DER.
     ///
     /// # Errors
     /// Names the file and what is wrong with it, see [`IdentityError`].
-    pub fn from_pem_files(cert: &Path, key: &Path) -> Result<Self, IdentityError> {
+    pub fn from_files(cert: &Path, key: &Path) -> Result<Self, IdentityError> {
         let sources = Sources {
             cert: cert.display().to_string(),
             key: key.display().to_string(),
         };
-        let cert_pem = read(cert)?;
-        let key_pem = read(key)?;
-        Self::parse(&cert_pem, &key_pem, SystemTime::now(), &sources)
+        let (cert, key) = (read(cert)?, read(key)?);
+        let chain = if files::is_der(&cert) {
+            vec![CertificateDer::from(cert)]
+        } else {
+            chain_of_pem(&cert, &sources)?
+        };
+        let key = if files::is_der(&key) {
+            key_of_der(key, &sources)?
+        } else {
+            key_of_pem(&key, &sources)?
+        };
+        Self::check(chain, key, SystemTime::now(), &sources)
     }
 
     /// Makes an identity from DER: certificates, the leaf first, and a PKCS#8, PKCS#1 or SEC1 private key.
@@ -73,10 +78,7 @@ impl Identity {
             cert: "the certificate chain".into(),
             key: "the key".into(),
         };
-        let key = PrivateKeyDer::try_from(key).map_err(|_| IdentityError::NoKey {
-            source: sources.key.clone(),
-            encrypted: false,
-        })?;
+        let key = key_of_der(key, &sources)?;
         let chain = chain.into_iter().map(CertificateDer::from).collect();
         Self::check(chain, key, SystemTime::now(), &sources)
     }
@@ -98,35 +100,6 @@ impl Identity {
         Ok(CertifiedKey::new(self.inner.chain.clone(), key))
     }
 
-    fn parse(
-        cert_pem: &[u8],
-        key_pem: &[u8],
-        now: SystemTime,
-        sources: &Sources,
-    ) -> Result<Self, IdentityError> {
-        let chain = CertificateDer::pem_slice_iter(cert_pem)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| IdentityError::BadCertificate {
-                source: sources.cert.clone(),
-                detail: error.to_string(),
-            })?;
-        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| match error {
-            _ if is_encrypted(key_pem) => IdentityError::NoKey {
-                source: sources.key.clone(),
-                encrypted: true,
-            },
-            rustls_pki_types::pem::Error::NoItemsFound => IdentityError::NoKey {
-                source: sources.key.clone(),
-                encrypted: false,
-            },
-            error => IdentityError::BadKey {
-                source: sources.key.clone(),
-                detail: error.to_string(),
-            },
-        })?;
-        Self::check(chain, key, now, sources)
-    }
-
     fn check(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -136,6 +109,7 @@ impl Identity {
         let Some(leaf) = chain.first() else {
             return Err(IdentityError::NoCertificate {
                 source: sources.cert.clone(),
+                found: "it is empty".into(),
             });
         };
         let Some((not_after, ended)) = x509::not_after(leaf) else {
@@ -161,6 +135,7 @@ impl Identity {
                 inner: Arc::new(Inner { chain, key }),
             }),
             Err(rustls::Error::InconsistentKeys(_)) => Err(IdentityError::Mismatch {
+                leaf_is_not_first: fits_a_later_one(chain, &key),
                 cert: sources.cert.clone(),
                 key: sources.key.clone(),
             }),
@@ -182,93 +157,6 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Why an identity cannot be used: which file, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum IdentityError {
-    /// A file could not be read.
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        detail: String,
-    },
-    /// There is no certificate in it.
-    NoCertificate {
-        /// The file.
-        source: String,
-    },
-    /// The certificate cannot be parsed.
-    BadCertificate {
-        /// The file.
-        source: String,
-        /// What is wrong.
-        detail: String,
-    },
-    /// There is no private key in it that could be used.
-    NoKey {
-        /// The file.
-        source: String,
-        /// Whether it is protected by a passphrase.
-        encrypted: bool,
-    },
-    /// The key cannot be parsed or is of an unknown kind.
-    BadKey {
-        /// The file.
-        source: String,
-        /// What is wrong.
-        detail: String,
-    },
-    /// The key is not the one of the certificate.
-    Mismatch {
-        /// The certificate's file.
-        cert: String,
-        /// The key's file.
-        key: String,
-    },
-    /// The certificate has expired.
-    Expired {
-        /// The file.
-        source: String,
-        /// When it ended.
-        ended: String,
-    },
-}
-
-impl fmt::Display for IdentityError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { path, detail } => write!(f, "{} cannot be read: {detail}", path.display()),
-            Self::NoCertificate { source } => write!(
-                f,
-                "{source} holds no certificate: it needs a \"BEGIN CERTIFICATE\" section"
-            ),
-            Self::BadCertificate { source, detail } => {
-                write!(f, "{source} cannot be used as certificate: {detail}")
-            }
-            Self::NoKey {
-                source,
-                encrypted: true,
-            } => write!(
-                f,
-                "the private key in {source} is encrypted: decrypt it with `openssl pkey -in FILE -out DECRYPTED_FILE`"
-            ),
-            Self::NoKey { source, .. } => write!(
-                f,
-                "{source} holds no private key: it needs a PKCS#8, PKCS#1 or SEC1 \"PRIVATE KEY\" section"
-            ),
-            Self::BadKey { source, detail } => write!(f, "{source} cannot be used as private key: {detail}"),
-            Self::Mismatch { cert, key } => write!(
-                f,
-                "{key} is not the private key of {cert}: the pair must come from the same request"
-            ),
-            Self::Expired { source, ended } => write!(f, "{source} ended {ended}: renew the certificate"),
-        }
-    }
-}
-
-impl Error for IdentityError {}
-
 /// What certificate and key are called in errors.
 struct Sources {
     cert: String,
@@ -276,14 +164,55 @@ struct Sources {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    fs::read(path).map_err(|error| IdentityError::Unreadable {
+    files::read(path).map_err(|detail| IdentityError::Unreadable {
         path: path.to_owned(),
-        detail: error.to_string(),
+        detail,
     })
 }
 
-/// By PKCS#8 (RFC 7468 section 11), or in the older way of RFC 1421 section 4.6.1.1.
-fn is_encrypted(pem: &[u8]) -> bool {
-    let holds = |marker: &[u8]| pem.windows(marker.len()).any(|window| window == marker);
-    holds(b"BEGIN ENCRYPTED") || holds(b"Proc-Type: 4,ENCRYPTED")
+fn chain_of_pem(pem: &[u8], sources: &Sources) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err(IdentityError::NoCertificate {
+            source: sources.cert.clone(),
+            found: files::describe(pem),
+        }),
+        Ok(chain) => Ok(chain),
+        Err(error) => Err(IdentityError::BadCertificate {
+            source: sources.cert.clone(),
+            detail: error.to_string(),
+        }),
+    }
+}
+
+fn key_of_pem(pem: &[u8], sources: &Sources) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
+        _ if files::is_encrypted(pem) => IdentityError::EncryptedKey {
+            source: sources.key.clone(),
+        },
+        rustls_pki_types::pem::Error::NoItemsFound => IdentityError::NoKey {
+            source: sources.key.clone(),
+            found: files::describe(pem),
+        },
+        error => IdentityError::BadKey {
+            source: sources.key.clone(),
+            detail: error.to_string(),
+        },
+    })
+}
+
+fn key_of_der(der: Vec<u8>, sources: &Sources) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    let found = files::describe(&der);
+    PrivateKeyDer::try_from(der).map_err(|_| IdentityError::NoKey {
+        source: sources.key.clone(),
+        found,
+    })
+}
+
+/// Whether the key is that of a certificate behind the first.
+fn fits_a_later_one(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'static>) -> bool {
+    let mut later = chain.into_iter().skip(1);
+    later.any(|certificate| {
+        CertifiedKey::from_der(vec![certificate], key.clone_key(), &default_provider()).is_ok()
+    })
 }

@@ -11,7 +11,7 @@ pub struct HandshakeInfo<'a> {
     pub cipher_suite: &'static str,
     /// The ALPN name.
     pub alpn: Option<&'a [u8]>,
-    /// Server: the DNS name in the client's SNI.
+    /// Server: the DNS name in the client's SNI, in lower case and without a dot at its end (RFC 6066 section 3).
     pub server_name: Option<&'a str>,
     /// The peer's leaf certificate as DER.
     pub peer_certificate: Option<&'a [u8]>,

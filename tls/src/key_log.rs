@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 
 /// A file that the secrets of every connection are written to, in the format that Wireshark and others read
 /// (`SSLKEYLOGFILE`). Whoever has it can decrypt everything. Cheap to clone.

@@ -19,7 +19,7 @@
 //!     .roots(Roots::system()?)
 //!     .alpn(vec![b"x-amzn-mqtt-ca".to_vec()])
 //!     .build()?;
-//! let device = Identity::from_pem_files("device-0.crt".as_ref(), "device-0.key".as_ref())?;
+//! let device = Identity::from_files("device-0.crt".as_ref(), "device-0.key".as_ref())?;
 //! let mut session = TlsSession::client(&config, &ServerName::parse("broker.example")?, Some(&device))?;
 //! let mut stream = std::net::TcpStream::connect("broker.example:443")?;
 //! let (mut scratch, mut received, mut out) = (Scratch::new(), Vec::new(), Vec::new());
@@ -69,10 +69,12 @@
 
 mod client_config;
 mod client_hello;
+mod config_error;
 mod connection;
 mod crypto;
 mod diagnosis;
 mod error;
+mod files;
 mod handshake;
 mod hello;
 mod identity;
@@ -93,12 +95,13 @@ mod tests;
 
 pub use client_config::{ClientConfig, ClientConfigBuilder, ServerName, Versions};
 pub use client_hello::{AlpnNames, ClientHello, Peek};
-pub use error::{ConfigError, Reason, TlsError};
-pub use identity::{Identity, IdentityError};
+pub use config_error::{ConfigError, IdentityError};
+pub use error::{Reason, TlsError};
+pub use identity::Identity;
 pub use info::{HandshakeInfo, TlsVersion};
 pub use key_log::KeyLogFile;
 pub use provider::KeyExchangeGroup;
 pub use records::{Framing, Opened, RECORD_LEN_MAX, RecordLayer, Scratch};
 pub use roots::Roots;
-pub use server_config::{Absent, ClientAuth, ServerConfig, ServerConfigBuilder, VerifiedClient};
+pub use server_config::{ClientAuth, Fallback, ServerConfig, ServerConfigBuilder, VerifiedClient};
 pub use session::{HANDSHAKE_LEN_MAX, Stage, TlsSession};

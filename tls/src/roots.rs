@@ -1,9 +1,9 @@
-use std::{fmt, fs, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use crate::error::ConfigError;
+use crate::{config_error::ConfigError, files};
 
 /// Certificate authorities that are trusted; cheap to clone.
 #[derive(Clone)]
@@ -19,35 +19,22 @@ impl Roots {
     pub fn system() -> Result<Self, ConfigError> {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Self::checked(store, "the system's certificate store")
+        Self::checked(store, "the system's certificate store", || "it is empty".into())
     }
 
-    /// All certificates of a PEM file.
+    /// All certificates of a PEM file, or the one of a DER file.
     ///
     /// # Errors
     /// If the file cannot be read, holds no certificate, or one that cannot be used.
-    pub fn from_pem_file(path: &Path) -> Result<Self, ConfigError> {
-        let pem = fs::read(path).map_err(|error| ConfigError::Unreadable {
-            path: path.to_owned(),
-            detail: error.to_string(),
-        })?;
-        Self::parse(&pem, &path.display().to_string())
-    }
-
-    /// All certificates of a PEM file, or the one of a DER file; which it is, its first bytes tell.
-    ///
-    /// # Errors
-    /// As [`Self::from_pem_file`].
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let bytes = fs::read(path).map_err(|error| ConfigError::Unreadable {
+        let bytes = files::read(path).map_err(|detail| ConfigError::Unreadable {
             path: path.to_owned(),
-            detail: error.to_string(),
+            detail,
         })?;
         let source = path.display().to_string();
-        // DER begins with a SEQUENCE whose length takes more than one byte; no text has such bytes.
-        match bytes.as_slice() {
-            [0x30, 0x80..=0xff, ..] => Self::add([CertificateDer::from(bytes)], &source),
-            _ => Self::parse(&bytes, &source),
+        match files::is_der(&bytes) {
+            true => Self::add([CertificateDer::from(bytes)], &source),
+            false => Self::parse(&bytes, &source),
         }
     }
 
@@ -84,27 +71,26 @@ impl Roots {
                 source: source.into(),
                 detail: error.to_string(),
             })?;
-        Self::add(certificates, source)
+        let store = store_of(certificates, source)?;
+        Self::checked(store, source, || files::describe(pem))
     }
 
     fn add(
         certificates: impl IntoIterator<Item = CertificateDer<'static>>,
         source: &str,
     ) -> Result<Self, ConfigError> {
-        let mut store = RootCertStore::empty();
-        for certificate in certificates {
-            store.add(certificate).map_err(|error| ConfigError::BadRoot {
-                source: source.into(),
-                detail: error.to_string(),
-            })?;
-        }
-        Self::checked(store, source)
+        Self::checked(store_of(certificates, source)?, source, || "it is empty".into())
     }
 
-    fn checked(store: RootCertStore, source: &str) -> Result<Self, ConfigError> {
+    fn checked(
+        store: RootCertStore,
+        source: &str,
+        found: impl FnOnce() -> String,
+    ) -> Result<Self, ConfigError> {
         if store.is_empty() {
             return Err(ConfigError::NoRoots {
                 source: source.into(),
+                found: found(),
             });
         }
         Ok(Self {
@@ -117,4 +103,18 @@ impl fmt::Debug for Roots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Roots({})", self.count())
     }
+}
+
+fn store_of(
+    certificates: impl IntoIterator<Item = CertificateDer<'static>>,
+    source: &str,
+) -> Result<RootCertStore, ConfigError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates {
+        store.add(certificate).map_err(|error| ConfigError::BadRoot {
+            source: source.into(),
+            detail: error.to_string(),
+        })?;
+    }
+    Ok(store)
 }

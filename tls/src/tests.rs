@@ -1,5 +1,6 @@
 //! Client against server in memory, and both against rustls as a foreign peer.
 
+mod clients;
 mod foreign;
 mod handshake;
 mod hostile;

@@ -1,6 +1,6 @@
 use super::support::*;
 use crate::{
-    Absent, ClientConfigBuilder, ConfigError, Roots, ServerConfigBuilder, Stage, TlsSession, TlsVersion,
+    ClientConfigBuilder, ConfigError, Fallback, Roots, ServerConfigBuilder, Stage, TlsSession, TlsVersion,
     Versions,
 };
 
@@ -100,7 +100,7 @@ fn without_alpn_a_name_of_the_table_can_be_used() {
     let identity = world.authority.server(&["localhost"], VALID);
     for versions in VERSIONS {
         let server = table(&world.authority, identity.clone())
-            .no_alpn(Absent::Use(CA_NAME.to_vec()))
+            .no_alpn(Fallback::Use(CA_NAME.to_vec()))
             .build()
             .unwrap();
         let client = world.client(&[], versions);
@@ -192,7 +192,7 @@ fn configurations_are_checked() {
     assert_eq!(none.unwrap_err(), ConfigError::NoAlpn);
     let twice = table(&world.authority, identity.clone()).alpn(MQTT, crate::ClientAuth::None);
     assert_eq!(twice.build().unwrap_err(), ConfigError::BadAlpn(MQTT.to_vec()));
-    let unknown = table(&world.authority, identity).no_alpn(Absent::Use(b"h2".to_vec()));
+    let unknown = table(&world.authority, identity).no_alpn(Fallback::Use(b"h2".to_vec()));
     assert_eq!(
         unknown.build().unwrap_err(),
         ConfigError::UnknownAlpn(b"h2".to_vec())
@@ -218,7 +218,7 @@ fn configurations_are_checked() {
     ));
     let missing = std::path::Path::new("no/such/file.pem");
     assert!(matches!(
-        Roots::from_pem_file(missing),
+        Roots::from_file(missing),
         Err(ConfigError::Unreadable { .. })
     ));
 }

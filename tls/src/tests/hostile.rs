@@ -17,17 +17,6 @@ fn hello_of(alpn: &[&[u8]], versions: Versions, name: &str) -> Vec<u8> {
     Peer::client(&config, name, None).out
 }
 
-/// The same handshake message in records of at most `size` bytes.
-fn split_records(hello: &[u8], size: usize) -> Vec<u8> {
-    let mut records = Vec::new();
-    for part in hello[5..].chunks(size) {
-        records.extend([22, 3, 1]);
-        records.extend(u16::try_from(part.len()).unwrap().to_be_bytes());
-        records.extend(part);
-    }
-    records
-}
-
 #[test]
 fn what_is_not_tls_is_shown() {
     let world = World::new();

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::support::*;
-use crate::{ConfigError, KeyExchangeGroup, KeyLogFile, RecordLayer, Roots, TlsVersion, Versions};
+use crate::{ConfigError, KeyExchangeGroup, KeyLogFile, Roots, TlsVersion, Versions};
 
 #[test]
 fn cipher_suites_by_name() {
@@ -209,88 +209,23 @@ fn roots_from_files() {
     for contents in [authority.certificate, pem.into_bytes()] {
         fs::write(&path, &contents).unwrap();
         assert_eq!(Roots::from_file(&path).unwrap().count(), 1);
-        fs::write(&path, &contents[..100]).unwrap();
-        let error = Roots::from_file(&path).unwrap_err().to_string();
-        assert!(error.contains(path.to_str().unwrap()), "{error}");
+        for (wrong, told) in [
+            (&contents[..100], ""),
+            (b"", " holds no certificate, it is empty"),
+            (
+                b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+                " holds no certificate, it holds \"PRIVATE KEY\"",
+            ),
+        ] {
+            fs::write(&path, wrong).unwrap();
+            let error = Roots::from_file(&path).unwrap_err().to_string();
+            assert!(error.contains(&format!("{}{told}", path.display())), "{error}");
+        }
     }
     fs::remove_file(&path).unwrap();
-    let missing = Roots::from_file(&path).unwrap_err();
-    assert!(matches!(missing, ConfigError::Unreadable { .. }));
-}
-
-/// RFC 8446 section 9.2, RFC 6066 section 3.
-#[test]
-fn server_names() {
-    let world = World::new();
-    let identity = world.authority.server(&["localhost", "127.0.0.1"], VALID);
-    let server = table(&world.authority, identity)
-        .require_server_name()
-        .server_names(&["LocalHost", "b.example"])
-        .build()
-        .unwrap();
-    for versions in VERSIONS {
-        let client = world.client(&[CA_NAME], versions);
-        for (name, slug, alert) in [
-            ("localhost", "none", None),
-            ("elsewhere.example", "server_name_unknown", Some(112)),
-            // An address is not sent.
-            ("127.0.0.1", "server_name_missing", Some(109)),
-        ] {
-            let mut pair = Pair::new(&client, name, Some(&world.device), &server);
-            pair.run();
-            assert_eq!(pair.server.slug(), slug);
-            assert_eq!(pair.server.established, alert.is_none());
-            assert_eq!(pair.client.error.as_ref().and_then(|error| error.alert()), alert);
-        }
-    }
-}
-
-/// The application sees who it is, and may say no.
-#[test]
-fn the_application_checks_clients() {
-    for (versions, layer) in CASES {
-        let world = World::with(layer);
-        let wanted = world.authority.device("device-1", VALID).fingerprint();
-        let known = world.device.fingerprint();
-        assert_ne!(wanted, known);
-        let identity = world.authority.server(&["localhost"], VALID);
-        for allowed in [known, wanted] {
-            let server = table(&world.authority, identity.clone())
-                .record_layer(layer)
-                .check_client(move |client| {
-                    assert_eq!(
-                        (client.server_name, client.alpn),
-                        (Some("localhost"), Some(CA_NAME))
-                    );
-                    assert_eq!(crate::x509::fingerprint(client.certificate), client.fingerprint);
-                    match client.fingerprint == allowed {
-                        true => Ok(()),
-                        false => Err("the certificate is not registered".to_owned()),
-                    }
-                })
-                .build()
-                .unwrap();
-            let client = world.client(&[CA_NAME], versions);
-            let mut pair = Pair::new(&client, "localhost", Some(&world.device), &server);
-            pair.run();
-            assert_eq!(pair.server.established, allowed == known);
-            if allowed != known {
-                assert_eq!(
-                    pair.server.error().to_string(),
-                    "the client's certificate is refused: the certificate is not registered (alert 49 sent)"
-                );
-                match layer {
-                    RecordLayer::InPlace => assert_eq!(pair.client.slug(), "client_cert_refused"),
-                    RecordLayer::Rustls => assert!(pair.client.closed),
-                }
-                assert_eq!(pair.server.seal(b"x").unwrap_err().slug(), "client_cert_refused");
-            }
-            // Who shows no certificate is not asked about.
-            let client = world.client(&[MQTT], versions);
-            let mut pair = Pair::new(&client, "localhost", Some(&world.device), &server);
-            pair.run();
-            assert!(pair.server.established);
-        }
+    for unreadable in [path.as_path(), &std::env::temp_dir()] {
+        let error = Roots::from_file(unreadable).unwrap_err();
+        assert!(matches!(error, ConfigError::Unreadable { .. }));
     }
 }
 

@@ -283,3 +283,14 @@ impl Pair {
         }
     }
 }
+
+/// The same handshake message in records of at most `size` bytes.
+pub(super) fn split_records(hello: &[u8], size: usize) -> Vec<u8> {
+    let mut records = Vec::new();
+    for part in hello[5..].chunks(size) {
+        records.extend([22, 3, 1]);
+        records.extend(u16::try_from(part.len()).unwrap().to_be_bytes());
+        records.extend(part);
+    }
+    records
+}
