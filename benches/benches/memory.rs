@@ -89,7 +89,7 @@ fn measure(versions: Option<Versions>, (first, more): (u64, u64)) -> (u64, u64) 
         .limits(Limits::default().handshakes_max(64))
         .start(|_| devices.take().expect("there is one shard"))
         .expect("it starts");
-    let mut connect = |tokens: std::ops::Range<u64>| {
+    let connect = |tokens: std::ops::Range<u64>| {
         for token in tokens.clone() {
             engine
                 .handle()

@@ -9,3 +9,4 @@ mod records;
 mod refusals;
 mod settings;
 mod support;
+mod traps;
