@@ -1,6 +1,10 @@
 //! Engine against engine over real sockets and mutual TLS: what the record layer costs and how it ends.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use fleetwire_codec::buffer::HOT_BLOCK_LEN;
@@ -52,6 +56,16 @@ struct Pair {
 impl Pair {
     /// A device that is connected; each of its keys may protect so many records.
     fn connect(versions: Versions, layer: RecordLayer, records_per_key_max: u64) -> Self {
+        Self::connect_through(|port| port, versions, layer, records_per_key_max)
+    }
+
+    /// The device dials another port, which `way` says for the server's.
+    fn connect_through(
+        way: impl FnOnce(u16) -> u16,
+        versions: Versions,
+        layer: RecordLayer,
+        records_per_key_max: u64,
+    ) -> Self {
         let pki = Pki::throw_away(["localhost"]).unwrap();
         let roots = Roots::from_pem(pki.ca_pem().as_bytes()).unwrap();
         let server_key = pki.server_key_der().secret_pkcs8_der().to_vec();
@@ -62,7 +76,7 @@ impl Pair {
             .build()
             .unwrap();
         let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let port = way(listener.local_addr().unwrap().port());
         let server = Engine::builder()
             .listen(listener, Some(config), 0)
             .start(|_| Server::default())
@@ -203,4 +217,71 @@ fn keys_that_are_used_up_end_the_connection() {
         handler.ended.first().map(String::as_str),
         Some("the peer closed the connection without DISCONNECT")
     );
+}
+
+/// Somebody between changes the last byte of a record with a PUBLISH in it, which by then lies decrypted in the block of
+/// the shard: it is not delivered, the connection ends, and the next one goes on.
+#[test]
+fn a_forged_record_reaches_nobody() {
+    for versions in VERSIONS {
+        for layer in [RecordLayer::InPlace, RecordLayer::Rustls] {
+            let forge = Arc::new(AtomicBool::new(false));
+            let between = |port| stand_between(port, Arc::clone(&forge));
+            let pair = Pair::connect_through(between, versions, layer, u64::MAX);
+            assert!(matches!(pair.publish(100), OwnedKind::Acked(_)));
+            forge.store(true, Ordering::SeqCst);
+            let lost = pair.publish(200);
+            assert!(
+                matches!(lost, OwnedKind::Dropped(_) | OwnedKind::Disconnected(_)),
+                "{lost:?}"
+            );
+            pair.wait_for(|kind| matches!(kind, OwnedKind::Connected { .. }));
+            assert!(matches!(pair.publish(300), OwnedKind::Acked(_)));
+            let (_, _, server) = pair.end();
+            assert_eq!(server.messages, 2);
+            assert!(
+                server.ended[0].contains("could not be decrypted"),
+                "{:?}",
+                server.ended
+            );
+        }
+    }
+}
+
+/// Carries two connections to that port; when it is told to, it forges the next record of the client's, once. Answers its
+/// own port.
+fn stand_between(port: u16, forge: Arc<AtomicBool>) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let own = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for _ in 0..2 {
+            let (client, _) = listener.accept().unwrap();
+            let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+            let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Write);
+            });
+            let forge = Arc::clone(&forge);
+            thread::spawn(move || {
+                let _ = carry_records(&client, &server, &forge);
+                let _ = server.shutdown(Shutdown::Write);
+            });
+        }
+    });
+    own
+}
+
+fn carry_records(mut from: &TcpStream, mut to: &TcpStream, forge: &AtomicBool) -> std::io::Result<()> {
+    loop {
+        let mut record = vec![0; 5];
+        from.read_exact(&mut record)?;
+        let length = usize::from(u16::from_be_bytes([record[3], record[4]]));
+        record.resize(5 + length, 0);
+        from.read_exact(&mut record[5..])?;
+        if forge.swap(false, Ordering::SeqCst) {
+            record[4 + length] ^= 1;
+        }
+        to.write_all(&record)?;
+    }
 }
