@@ -1,9 +1,9 @@
 //! What one idle connection takes of a process, in client and in server role: the growth of the resident set over
 //! thousands of connections, because the crypto library allocates where a Rust allocator does not see it.
 //!
-//! The server is a process of its own, so that each role is measured by itself. 1,000 connections come first: what a
-//! process has once (pool, expanded keys, the allocator's arenas) is there after them. Then 5,000 more, all connected
-//! and idle, with the keep-alive armed. Sockets are the kernel's and not counted; certificates and client ids are the
+//! Each role of each case is a process of its own, so that nothing is hidden in what another has given back. 1,000
+//! connections come first: what a process has once (pool, expanded keys, the allocator's arenas) is there after them.
+//! Then 5,000 more, all connected and idle, with the keep-alive armed. Sockets are the kernel's and not counted; certificates and client ids are the
 //! application's, which here has one certificate for all devices and keeps nothing else for each.
 //!
 //! `cargo bench -p fleetwire-benches --bench memory` prints a table, and fails above the bar: 512 bytes a connection, 1,024
@@ -29,28 +29,50 @@ const ALPN: &[u8] = b"x-amzn-mqtt-ca";
 const PLAIN_LEN_MAX: u64 = 512;
 const TLS_LEN_MAX: u64 = 1024;
 const WAIT: Duration = Duration::from_secs(60);
-/// The first argument of the process that is the server.
+/// The first arguments of the processes that are the roles.
+const CLIENT: &str = "client-of-the-memory-bench";
 const SERVER: &str = "server-of-the-memory-bench";
 
 fn main() {
     let arguments: Vec<String> = env::args().collect();
-    if arguments.get(1).is_some_and(|first| first == SERVER) {
-        return serve(&arguments[2..]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).skip(1).collect();
+    match arguments[..] {
+        [CLIENT, case, first, more] => {
+            let number = |text: &str| text.parse().expect("it is a number");
+            let versions = match case {
+                "tls12" => Some(Versions::Tls12),
+                "tls13" => Some(Versions::Tls13),
+                _ => None,
+            };
+            let (client, server) = measure(versions, (number(first), number(more)));
+            println!("{client} {server}");
+        }
+        [SERVER, ref identity @ ..] => serve(identity),
+        _ => print(arguments.contains(&"--bench")),
     }
-    let full = arguments.iter().any(|argument| argument == "--bench");
-    let counts = if full { (1000, 5000) } else { (5, 20) };
-    println!(
-        "{:<12} {:>10} {:>10} {:>6}   bytes a connection",
-        "", "client", "server", "bar"
-    );
+}
+
+fn print(full: bool) {
+    let (first, more) = if full { ("1000", "5000") } else { ("5", "20") };
+    println!("| bytes per idle connection | client | server | bar |");
+    println!("|---|---|---|---|");
     let mut above = false;
-    for (case, versions, bar) in [
-        ("plaintext", None, PLAIN_LEN_MAX),
-        ("tls12", Some(Versions::Tls12), TLS_LEN_MAX),
-        ("tls13", Some(Versions::Tls13), TLS_LEN_MAX),
+    for (case, bar) in [
+        ("plaintext", PLAIN_LEN_MAX),
+        ("tls12", TLS_LEN_MAX),
+        ("tls13", TLS_LEN_MAX),
     ] {
-        let (client, server) = measure(versions, counts);
-        println!("{case:<12} {client:>10} {server:>10} {bar:>6}");
+        let client = Command::new(env::current_exe().expect("it has a path"))
+            .args([CLIENT, case, first, more])
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8(client.stdout).expect("it is text");
+        let numbers: Vec<u64> = said.split_whitespace().flat_map(str::parse).collect();
+        let [client, server] = numbers[..] else {
+            panic!("{case}: no measurement");
+        };
+        println!("| {case} | {client} | {server} | {bar} |");
         above |= client.max(server) > bar;
     }
     assert!(!(full && above), "an idle connection takes more than it may");
@@ -196,10 +218,10 @@ impl Drop for Server {
 }
 
 /// The server's process: says its port, then for each line what it takes.
-fn serve(arguments: &[String]) {
+fn serve(arguments: &[&str]) {
     let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port is free");
     let port = listener.local_addr().expect("it is bound").port();
-    let tls = match arguments {
+    let tls = match *arguments {
         [certificate, key, authority] => {
             let identity = Identity::from_der(vec![bytes(certificate)], bytes(key)).expect("they fit");
             let roots = Roots::from_der([bytes(authority)]).expect("it is a CA");

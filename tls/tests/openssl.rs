@@ -9,6 +9,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
+    rc::Rc,
     sync::mpsc::{Receiver, channel},
     thread,
     time::Duration,
@@ -18,13 +19,15 @@ use fleetwire_tls::{
     ClientAuth, ClientConfigBuilder, Identity, Opened, RecordLayer, Roots, Scratch, ServerConfigBuilder,
     ServerName, TlsError, TlsSession, TlsVersion, Versions,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 
 const ALPN: &str = "x-amzn-mqtt-ca";
 const WAIT: Duration = Duration::from_secs(20);
 const LAYERS: [RecordLayer; 2] = [RecordLayer::InPlace, RecordLayer::Rustls];
 /// OpenSSL's name, the option that takes it, and the version that it belongs to.
-const SUITES: [(&str, &str, &str); 6] = [
+type Suite = (&'static str, &'static str, &'static str);
+/// For servers whose key is ECDSA. In TLS 1.3 the suite does not say which key.
+const ECDSA_SUITES: [Suite; 6] = [
     ("TLS_AES_128_GCM_SHA256", "-ciphersuites", "-tls1_3"),
     ("TLS_AES_256_GCM_SHA384", "-ciphersuites", "-tls1_3"),
     ("TLS_CHACHA20_POLY1305_SHA256", "-ciphersuites", "-tls1_3"),
@@ -32,42 +35,42 @@ const SUITES: [(&str, &str, &str); 6] = [
     ("ECDHE-ECDSA-AES256-GCM-SHA384", "-cipher", "-tls1_2"),
     ("ECDHE-ECDSA-CHACHA20-POLY1305", "-cipher", "-tls1_2"),
 ];
+const RSA_SUITES: [Suite; 4] = [
+    ("TLS_AES_128_GCM_SHA256", "-ciphersuites", "-tls1_3"),
+    ("ECDHE-RSA-AES128-GCM-SHA256", "-cipher", "-tls1_2"),
+    ("ECDHE-RSA-AES256-GCM-SHA384", "-cipher", "-tls1_2"),
+    ("ECDHE-RSA-CHACHA20-POLY1305", "-cipher", "-tls1_2"),
+];
 
 #[test]
 #[ignore = "needs the openssl command"]
 fn our_client_and_their_server() {
-    let world = World::new("client");
-    for (suite, option, version) in SUITES {
-        for layer in LAYERS {
-            let mut server = world.s_server(&[option, suite, version, "-alpn", ALPN]);
-            let mut client = world.connect(&server, layer, u64::MAX).unwrap();
-            client.write(b"from the device\n");
-            server.wait_for("from the device");
-            server.write("from the server\n");
-            client.wait_for(b"from the server\n");
-            client.write(&[b'x'; 40_000]);
-            client.write(b"\nand on\n");
-            server.wait_for("and on");
-            client.close();
-        }
+    for (world, (suite, option, version), layer) in World::of_each_suite("client") {
+        let mut server = world.s_server(&[option, suite, version, "-alpn", ALPN]);
+        let mut client = world.connect(&server, layer, u64::MAX).unwrap();
+        client.write(b"from the device\n");
+        server.wait_for("from the device");
+        server.write("from the server\n");
+        client.wait_for(b"from the server\n");
+        client.write(&[b'x'; 40_000]);
+        client.write(b"\nand on\n");
+        server.wait_for("and on");
+        client.close();
     }
 }
 
 #[test]
 #[ignore = "needs the openssl command"]
 fn our_server_and_their_client() {
-    let world = World::new("server");
-    for (suite, option, version) in SUITES {
-        for layer in LAYERS {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let mut client = world.s_client(&listener, &[option, suite, version, "-alpn", ALPN], true);
-            let mut server = world.accept(&listener, layer, u64::MAX).unwrap();
-            server.write(b"from the server\n");
-            client.wait_for("from the server");
-            client.write("from the device\n");
-            server.wait_for(b"from the device\n");
-            server.close();
-        }
+    for (world, (suite, option, version), layer) in World::of_each_suite("server") {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut client = world.s_client(&listener, &[option, suite, version, "-alpn", ALPN], true);
+        let mut server = world.accept(&listener, layer, u64::MAX).unwrap();
+        server.write(b"from the server\n");
+        client.wait_for("from the server");
+        client.write("from the device\n");
+        server.wait_for(b"from the device\n");
+        server.close();
     }
 }
 
@@ -174,7 +177,21 @@ struct World {
 }
 
 impl World {
+    /// A world with an ECDSA server and one with an RSA one, with each suite of theirs and each record layer.
+    fn of_each_suite(name: &str) -> impl Iterator<Item = (Rc<Self>, Suite, RecordLayer)> {
+        let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        let rsa = Rc::new(Self::with(&format!("{name}-rsa"), rsa));
+        let ecdsa = Rc::new(Self::new(name));
+        let suites = ECDSA_SUITES.map(|suite| (Rc::clone(&ecdsa), suite)).into_iter();
+        let suites = suites.chain(RSA_SUITES.map(|suite| (Rc::clone(&rsa), suite)));
+        suites.flat_map(|(world, suite)| LAYERS.map(|layer| (Rc::clone(&world), suite, layer)))
+    }
+
     fn new(name: &str) -> Self {
+        Self::with(name, KeyPair::generate().unwrap())
+    }
+
+    fn with(name: &str, server_key: KeyPair) -> Self {
         let folder = std::env::temp_dir().join(format!("fleetwire-openssl-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let key = KeyPair::generate().unwrap();
@@ -183,8 +200,7 @@ impl World {
         let authority = params.self_signed(&key).unwrap();
         fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
         let issuer = Issuer::new(params, key);
-        let issue = |who: &str, names: Vec<String>| {
-            let key = KeyPair::generate().unwrap();
+        let issue = |who: &str, key: KeyPair, names: Vec<String>| {
             let mut params = CertificateParams::new(names).unwrap();
             params.distinguished_name.push(rcgen::DnType::CommonName, who);
             let certificate = params.signed_by(&key, &issuer).unwrap().pem();
@@ -194,8 +210,8 @@ impl World {
         };
         Self {
             roots: Roots::from_der([authority.der().to_vec()]).unwrap(),
-            server: issue("server", vec!["localhost".into()]),
-            device: issue("device", Vec::new()),
+            server: issue("server", server_key, vec!["localhost".into()]),
+            device: issue("device", KeyPair::generate().unwrap(), Vec::new()),
             folder,
         }
     }

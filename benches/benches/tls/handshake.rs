@@ -1,8 +1,8 @@
 //! A whole handshake with mutual TLS and ALPN in memory: both sides of it, from nothing to established.
 //!
-//! What is compared: a pair of `TlsSession`s, and a pair of rustls's buffered connections. Both have the same
+//! What is compared: a pair of `TlsSession`s, and pairs of rustls's connections, buffered and unbuffered. All have the same
 //! certificates (P-256), the same provider, one version of TLS, one ALPN name, a required client certificate, no
-//! tickets and no session store. Both make a client configuration for the one device in each handshake, with the
+//! tickets and no session store. All make a client configuration for the one device in each handshake, with the
 //! device's key parsed from DER, as a fleet must that gives each device its own identity and keeps no keys at rest.
 //! Flights go from side to side whole, through one buffer for each direction, until nobody has more to say.
 //!
@@ -17,35 +17,57 @@ use fleetwire_tls::{
     ClientAuth, ClientConfig, ClientConfigBuilder, Identity, Opened, Roots, Scratch, ServerConfig,
     ServerConfigBuilder, ServerName, TlsSession, Versions,
 };
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::unbuffered::{ConnectionState, EncodeError};
 use rustls::{ClientConnection, RootCertStore, ServerConnection, SupportedProtocolVersion};
+
+use crate::records::{Case, time};
+use crate::world::drive;
 
 const ALPN: &[u8] = b"x-amzn-mqtt-ca";
 const SERVER: &str = "localhost";
 
 pub(crate) fn handshake(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tls/handshake/client-server");
+    group.throughput(Throughput::Elements(1));
+    each_version(|version, cases| {
+        for (case, mut run) in cases {
+            group.bench_function(BenchmarkId::new(case, version), |bencher| {
+                bencher.iter_custom(&mut run);
+            });
+        }
+    });
+    group.finish();
+}
+
+/// Hands out what is compared for each version of TLS.
+pub(crate) fn each_version(mut handle: impl FnMut(&str, Vec<Case<'_>>)) {
     let pki = Pki::throw_away([SERVER]).expect("certificates can be made");
     let device = pki
         .issue_device("device-0042", KeyType::P256, None)
         .expect("a certificate can be made");
-    let mut group = criterion.benchmark_group("tls/handshake/client-server");
-    group.throughput(Throughput::Elements(1));
-    for (case, ours, bare) in [
+    for (version, ours, bare) in [
         ("tls12-p256", Versions::Tls12, &rustls::version::TLS12),
         ("tls13-p256", Versions::Tls13, &rustls::version::TLS13),
     ] {
-        let fleet = Ours::new(&pki, &device, ours);
-        group.bench_function(case, |bencher| bencher.iter(|| fleet.shake_hands()));
-        let fleet = Bare::new(&pki, &device, bare);
-        group.bench_function(BenchmarkId::new("rustls", case), |bencher| {
-            bencher.iter(|| fleet.shake_hands());
-        });
+        let (ours, bare) = (Ours::new(&pki, &device, ours), Bare::new(&pki, &device, bare));
+        let cases: Vec<Case<'_>> = vec![
+            ("sessions", Box::new(|count| time(count, || ours.shake_hands()))),
+            (
+                "rustls-unbuffered",
+                Box::new(|count| time(count, || bare.shake_hands_unbuffered())),
+            ),
+            (
+                "rustls-buffered",
+                Box::new(|count| time(count, || bare.shake_hands())),
+            ),
+        ];
+        handle(version, cases);
     }
-    group.finish();
 }
 
 struct Ours {
@@ -179,12 +201,33 @@ impl Bare {
         }
     }
 
-    fn shake_hands(&self) {
+    /// The configuration for the one device.
+    fn config(&self) -> Arc<rustls::ClientConfig> {
         let key = aws_lc_rs::sign::any_supported_type(&self.key).expect("the key can be parsed");
         let identity = SingleCertAndKey::from(CertifiedKey::new(self.chain.clone(), key));
         let mut config = self.client.clone();
         config.client_auth_cert_resolver = Arc::new(identity);
-        let client = ClientConnection::new(Arc::new(config), self.name.clone());
+        Arc::new(config)
+    }
+
+    fn shake_hands_unbuffered(&self) {
+        let client = UnbufferedClientConnection::new(self.config(), self.name.clone());
+        let mut client = client.expect("the settings are sound");
+        let server = UnbufferedServerConnection::new(Arc::clone(&self.server));
+        let mut server = server.expect("the settings are sound");
+        let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+        loop {
+            drive!(client, to_client, to_server);
+            if to_server.is_empty() {
+                break;
+            }
+            drive!(server, to_server, to_client);
+        }
+        assert!(!client.is_handshaking() && !server.is_handshaking());
+    }
+
+    fn shake_hands(&self) {
+        let client = ClientConnection::new(self.config(), self.name.clone());
         let mut client = client.expect("the settings are sound");
         let mut server = ServerConnection::new(Arc::clone(&self.server)).expect("the settings are sound");
         let (mut to_server, mut to_client) = (Vec::new(), Vec::new());

@@ -1,9 +1,14 @@
 //! TLS in memory: handshakes, records, and the look into a ClientHello.
+//!
+//! `cargo bench -p fleetwire-benches --bench tls -- --table` prints what the README's table has: all take turns there,
+//! so that a busy machine is busy for all.
 
 mod handshake;
 mod records;
+mod table;
+mod world;
 
-use criterion::{criterion_group, criterion_main};
+use criterion::criterion_group;
 
 criterion_group!(
     benches,
@@ -12,4 +17,13 @@ criterion_group!(
     records::seal,
     records::open
 );
-criterion_main!(benches);
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--table") {
+        return table::print();
+    }
+    benches();
+    criterion::Criterion::default()
+        .configure_from_args()
+        .final_summary();
+}

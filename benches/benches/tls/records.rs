@@ -9,230 +9,272 @@
 
 use std::hint::black_box;
 use std::io::{Read, Write};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use fleetwire_endpoint::pki::{KeyType, Pki};
-use fleetwire_tls::{
-    ClientAuth, ClientConfigBuilder, ClientHello, Identity, Opened, Peek, Roots, Scratch,
-    ServerConfigBuilder, ServerName, TlsSession, Versions,
-};
+use fleetwire_tls::{ClientHello, Opened, Peek, Scratch, TlsSession};
 use rustls::client::UnbufferedClientConnection;
-use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
-use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError};
-use rustls::{ClientConnection, RootCertStore, ServerConnection};
+use rustls::unbuffered::ConnectionState;
 
-use crate::handshake::carry;
+use crate::world::World;
 
-const ALPN: &[u8] = b"x-amzn-mqtt-ca";
-const SIZES: [usize; 3] = [64, 1024, 16 * 1024];
+pub(crate) const SIZES: [usize; 3] = [64, 1024, 16 * 1024];
 /// Records that are sealed beforehand to be opened.
 const BATCH: u64 = 64;
 
-/// Runs one side of an unbuffered handshake over what has come.
-macro_rules! drive {
-    ($side:ident, $received:ident, $out:ident) => {
-        loop {
-            let status = $side.process_tls_records(&mut $received);
-            let discard = status.discard;
-            let settled = match status.state.expect("the handshake succeeds") {
-                ConnectionState::EncodeTlsData(mut data) => {
-                    let start = $out.len();
-                    let Err(EncodeError::InsufficientSize(size)) = data.encode(&mut []) else {
-                        panic!("there is something to send");
-                    };
-                    $out.resize(start + size.required_size, 0);
-                    data.encode(&mut $out[start..]).expect("there is room");
-                    false
-                }
-                ConnectionState::TransmitTlsData(data) => {
-                    data.done();
-                    false
-                }
-                _ => true,
-            };
-            $received.drain(..discard);
-            if settled {
-                break;
-            }
+/// One way of doing it: what so many iterations take.
+pub(crate) type Case<'a> = (&'static str, Box<dyn FnMut(u64) -> Duration + 'a>);
+
+/// Both ends of many sessions. They take seconds to make, so they are made when they are needed first.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    clients: Vec<TlsSession>,
+    servers: Vec<TlsSession>,
+}
+
+impl Sessions {
+    fn make(&mut self, world: &World) {
+        if self.clients.is_empty() {
+            // As a test, without `--bench`, a few will do.
+            let full = std::env::args().any(|argument| argument == "--bench");
+            let count = if full { 15_000 } else { 3 };
+            (self.clients, self.servers) = (0..count).map(|_| world.established()).unzip();
         }
-    };
+    }
 }
 
 pub(crate) fn peek(criterion: &mut Criterion) {
-    let world = World::new();
-    let (mut client, _) = world.ours();
-    let mut hello = Vec::new();
-    client.start(&mut hello).expect("there is randomness");
-    criterion.bench_function("tls/peek", |bencher| {
-        bencher.iter(|| {
-            let Peek::Hello(hello) = ClientHello::peek(black_box(&hello)) else {
-                panic!("it is whole");
-            };
-            (
-                hello.alpn().next().map(<[u8]>::len),
-                hello.server_name().map(str::len),
-            )
-        });
-    });
+    let mut run = peek_case(&World::new());
+    criterion.bench_function("tls/peek", |bencher| bencher.iter_custom(&mut run));
 }
 
 pub(crate) fn seal(criterion: &mut Criterion) {
-    let world = World::new();
-    // They take seconds to make, so they are made when they are needed first.
-    let mut clients: Option<Vec<TlsSession>> = None;
+    let (world, mut sessions) = (World::new(), Sessions::default());
     for size in SIZES {
-        let mut group = criterion.benchmark_group("tls/seal");
-        group.throughput(Throughput::Bytes(size as u64));
-
-        let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[1; 16]).expect("16 bytes"));
-        let mut block = vec![7; size + 17];
-        let mut sequence = 0_u64;
-        group.bench_function(BenchmarkId::new("aead", size), |bencher| {
-            bencher.iter(|| {
-                sequence += 1;
-                let mut nonce = [0; 12];
-                nonce[4..].copy_from_slice(&sequence.to_be_bytes());
-                let nonce = Nonce::assume_unique_for_key(nonce);
-                let tag = key.seal_in_place_separate_tag(nonce, Aad::from([23_u8; 5]), &mut block[..=size]);
-                tag.expect("it is short enough")
-            });
-        });
-
-        let (mut client, _) = world.established();
-        let mut scratch = Scratch::new();
-        let framing = client.framing();
-        let mut block = vec![7; framing.head + size + framing.tail];
-        let place = framing.head..framing.head + size;
-        group.bench_function(BenchmarkId::new("in-place", size), |bencher| {
-            bencher.iter(|| {
-                client
-                    .seal(&mut scratch, &mut block, place.clone())
-                    .expect("there is room")
-            });
-        });
-
-        let mut scratch = Scratch::with_keys_max(1);
-        let mut turn = 0;
-        group.bench_function(BenchmarkId::new("in-place-miss", size), |bencher| {
-            let clients =
-                clients.get_or_insert_with(|| (0..sessions()).map(|_| world.established().0).collect());
-            bencher.iter(|| {
-                turn = (turn + 1) % clients.len();
-                let client = &mut clients[turn];
-                client
-                    .seal(&mut scratch, &mut block, place.clone())
-                    .expect("there is room")
-            });
-        });
-
-        let (mut client, _) = world.unbuffered();
-        let plain = vec![7; size];
-        let mut out = vec![0; size + 100];
-        group.bench_function(BenchmarkId::new("rustls-unbuffered", size), |bencher| {
-            bencher.iter(|| encrypt(&mut client, &plain, &mut out));
-        });
-        let (mut client, _) = world.buffered();
-        let mut out = Vec::with_capacity(size + 100);
-        group.bench_function(BenchmarkId::new("rustls-buffered", size), |bencher| {
-            bencher.iter(|| {
-                client.writer().write_all(&plain).expect("it is buffered");
-                out.clear();
-                while client.wants_write() {
-                    client.write_tls(&mut out).expect("a vector takes all");
-                }
-            });
-        });
-        group.finish();
+        bench(
+            criterion,
+            "tls/seal",
+            size,
+            seal_cases(&world, &mut sessions, size),
+        );
     }
 }
 
 pub(crate) fn open(criterion: &mut Criterion) {
-    let world = World::new();
-    let mut pairs: Option<(Vec<TlsSession>, Vec<TlsSession>)> = None;
+    let (world, mut sessions) = (World::new(), Sessions::default());
     for size in SIZES {
-        let mut group = criterion.benchmark_group("tls/open");
-        group.throughput(Throughput::Bytes(size as u64));
+        bench(
+            criterion,
+            "tls/open",
+            size,
+            open_cases(&world, &mut sessions, size),
+        );
+    }
+}
 
-        let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[1; 16]).expect("16 bytes"));
-        let nonce = || Nonce::assume_unique_for_key([0; 12]);
-        let mut sealed = vec![7; size + 1];
-        key.seal_in_place_append_tag(nonce(), Aad::from([23_u8; 5]), &mut sealed)
-            .expect("it is short enough");
-        group.bench_function(BenchmarkId::new("aead", size), |bencher| {
-            let open = |record: &mut Vec<u8>| {
+fn bench(criterion: &mut Criterion, name: &str, size: usize, cases: Vec<Case<'_>>) {
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Bytes(size as u64));
+    for (case, mut run) in cases {
+        group.bench_function(BenchmarkId::new(case, size), |bencher| {
+            bencher.iter_custom(&mut run);
+        });
+    }
+    group.finish();
+}
+
+pub(crate) fn peek_case(world: &World) -> impl FnMut(u64) -> Duration + use<> {
+    let (mut client, _) = world.ours();
+    let mut hello = Vec::new();
+    client.start(&mut hello).expect("there is randomness");
+    move |count| {
+        time(count, || {
+            let Peek::Hello(hello) = ClientHello::peek(black_box(&hello)) else {
+                panic!("it is whole");
+            };
+            black_box((
+                hello.alpn().next().map(<[u8]>::len),
+                hello.server_name().map(str::len),
+            ));
+        })
+    }
+}
+
+pub(crate) fn seal_cases<'a>(world: &'a World, sessions: &'a mut Sessions, size: usize) -> Vec<Case<'a>> {
+    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[1; 16]).expect("16 bytes"));
+    let mut block = vec![7; size + 17];
+    let mut sequence = 0_u64;
+    let aead = move |count| {
+        time(count, || {
+            sequence += 1;
+            let mut nonce = [0; 12];
+            nonce[4..].copy_from_slice(&sequence.to_be_bytes());
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let tag = key.seal_in_place_separate_tag(nonce, Aad::from([23_u8; 5]), &mut block[..=size]);
+            black_box(tag.expect("it is short enough").as_ref().len());
+        })
+    };
+
+    let (mut client, _) = world.established();
+    let framing = client.framing();
+    let place = framing.head..framing.head + size;
+    let block_len = framing.head + size + framing.tail;
+    let (mut scratch, mut block, range) = (Scratch::new(), vec![7; block_len], place.clone());
+    let in_place = move |count| {
+        time(count, || {
+            let sealed = client.seal(&mut scratch, &mut block, range.clone());
+            black_box(sealed.expect("there is room"));
+        })
+    };
+
+    let (mut scratch, mut block, mut turn) = (Scratch::with_keys_max(1), vec![7; block_len], 0);
+    let miss = move |count| {
+        sessions.make(world);
+        let clients = &mut sessions.clients;
+        time(count, || {
+            turn = (turn + 1) % clients.len();
+            let sealed = clients[turn].seal(&mut scratch, &mut block, place.clone());
+            black_box(sealed.expect("there is room"));
+        })
+    };
+
+    let (mut client, _) = world.unbuffered();
+    let (plain, mut out) = (vec![7; size], vec![0; size + 100]);
+    let unbuffered = move |count| {
+        time(count, || {
+            black_box(encrypt(&mut client, &plain, &mut out));
+        })
+    };
+
+    let (mut client, _) = world.buffered();
+    let (plain, mut out) = (vec![7; size], Vec::with_capacity(size + 100));
+    let buffered = move |count| {
+        time(count, || {
+            client.writer().write_all(&plain).expect("it is buffered");
+            out.clear();
+            while client.wants_write() {
+                client.write_tls(&mut out).expect("a vector takes all");
+            }
+        })
+    };
+
+    vec![
+        ("aead", Box::new(aead)),
+        ("in-place", Box::new(in_place)),
+        ("in-place-miss", Box::new(miss)),
+        ("rustls-unbuffered", Box::new(unbuffered)),
+        ("rustls-buffered", Box::new(buffered)),
+    ]
+}
+
+pub(crate) fn open_cases<'a>(world: &'a World, sessions: &'a mut Sessions, size: usize) -> Vec<Case<'a>> {
+    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[1; 16]).expect("16 bytes"));
+    let nonce = || Nonce::assume_unique_for_key([0; 12]);
+    let mut sealed = vec![7; size + 1];
+    key.seal_in_place_append_tag(nonce(), Aad::from([23_u8; 5]), &mut sealed)
+        .expect("it is short enough");
+    let aead = move |count| {
+        time_opening(
+            count,
+            || sealed.clone(),
+            |record| {
                 let (ciphertext, tag) = record.split_at_mut(size + 1);
                 let opened = key.open_in_place_separate_tag(nonce(), Aad::from([23_u8; 5]), tag, ciphertext);
                 black_box(opened.expect("it was sealed").len());
-            };
-            bencher.iter_custom(|count| time(count, || sealed.clone(), open));
-        });
+            },
+        )
+    };
 
-        let (mut client, mut server) = world.established();
-        let (mut client_scratch, mut scratch, mut out) = (Scratch::new(), Scratch::new(), Vec::new());
-        group.bench_function(BenchmarkId::new("in-place", size), |bencher| {
-            let mut seal = || seal_ours(&mut client, &mut client_scratch, size);
-            let mut open = |record: &mut Vec<u8>| open_ours(&mut server, &mut scratch, record, &mut out);
-            bencher.iter_custom(|count| time(count, &mut seal, &mut open));
-        });
+    let (mut client, mut server) = world.established();
+    let (mut client_scratch, mut scratch, mut out) = (Scratch::new(), Scratch::new(), Vec::new());
+    let in_place = move |count| {
+        time_opening(
+            count,
+            || seal_ours(&mut client, &mut client_scratch, size),
+            |record| open_ours(&mut server, &mut scratch, record, &mut out),
+        )
+    };
 
-        let mut scratch = Scratch::with_keys_max(1);
-        let (mut sealing, mut opening) = (0, 0);
-        group.bench_function(BenchmarkId::new("in-place-miss", size), |bencher| {
-            let (clients, servers) =
-                pairs.get_or_insert_with(|| (0..sessions()).map(|_| world.established()).unzip());
-            let mut seal = || {
+    let (mut client_scratch, mut scratch) = (Scratch::new(), Scratch::with_keys_max(1));
+    let (mut sealing, mut opening, mut out) = (0, 0, Vec::new());
+    let miss = move |count| {
+        sessions.make(world);
+        let Sessions { clients, servers } = &mut *sessions;
+        time_opening(
+            count,
+            || {
                 sealing = (sealing + 1) % clients.len();
                 seal_ours(&mut clients[sealing], &mut client_scratch, size)
-            };
-            let mut open = |record: &mut Vec<u8>| {
+            },
+            |record| {
                 opening = (opening + 1) % servers.len();
                 open_ours(&mut servers[opening], &mut scratch, record, &mut out);
-            };
-            bencher.iter_custom(|count| time(count, &mut seal, &mut open));
-        });
+            },
+        )
+    };
 
-        let (mut client, mut server) = world.unbuffered();
-        let (plain, mut room) = (vec![7; size], vec![0; size + 100]);
-        group.bench_function(BenchmarkId::new("rustls-unbuffered", size), |bencher| {
-            let mut seal = || {
+    let (mut client, mut server) = world.unbuffered();
+    let (plain, mut room) = (vec![7; size], vec![0; size + 100]);
+    let unbuffered = move |count| {
+        time_opening(
+            count,
+            || {
                 let length = encrypt(&mut client, &plain, &mut room);
                 room[..length].to_vec()
-            };
-            bencher.iter_custom(|count| time(count, &mut seal, |record| decrypt(&mut server, record)));
-        });
+            },
+            |record| decrypt(&mut server, record),
+        )
+    };
 
-        let (mut client, mut server) = world.buffered();
-        let mut data = vec![0; size];
-        group.bench_function(BenchmarkId::new("rustls-buffered", size), |bencher| {
-            let mut seal = || {
+    let (mut client, mut server) = world.buffered();
+    let (plain, mut data) = (vec![7; size], vec![0; size]);
+    let buffered = move |count| {
+        time_opening(
+            count,
+            || {
                 client.writer().write_all(&plain).expect("it is buffered");
                 let mut record = Vec::new();
                 while client.wants_write() {
                     client.write_tls(&mut record).expect("a vector takes all");
                 }
                 record
-            };
-            let mut open = |record: &mut Vec<u8>| {
+            },
+            |record| {
                 let mut rest = record.as_slice();
                 while !rest.is_empty() {
                     server.read_tls(&mut rest).expect("there is room");
                     server.process_new_packets().expect("it was sealed");
                 }
                 server.reader().read_exact(&mut data).expect("all of it is there");
-            };
-            bencher.iter_custom(|count| time(count, &mut seal, &mut open));
-        });
-        group.finish();
+            },
+        )
+    };
+
+    vec![
+        ("aead", Box::new(aead)),
+        ("in-place", Box::new(in_place)),
+        ("in-place-miss", Box::new(miss)),
+        ("rustls-unbuffered", Box::new(unbuffered)),
+        ("rustls-buffered", Box::new(buffered)),
+    ]
+}
+
+pub(crate) fn time(count: u64, mut run: impl FnMut()) -> Duration {
+    let start = Instant::now();
+    for _ in 0..count {
+        run();
     }
+    start.elapsed()
 }
 
 /// What opening `count` records takes, which are sealed some at a time and outside of it.
-fn time(count: u64, mut seal: impl FnMut() -> Vec<u8>, mut open: impl FnMut(&mut Vec<u8>)) -> Duration {
+fn time_opening(
+    count: u64,
+    mut seal: impl FnMut() -> Vec<u8>,
+    mut open: impl FnMut(&mut Vec<u8>),
+) -> Duration {
     let (mut elapsed, mut left) = (Duration::ZERO, count);
     while left > 0 {
         let mut records: Vec<_> = (0..left.min(BATCH)).map(|_| seal()).collect();
@@ -242,15 +284,6 @@ fn time(count: u64, mut seal: impl FnMut() -> Vec<u8>, mut open: impl FnMut(&mut
         elapsed += start.elapsed();
     }
     elapsed
-}
-
-/// How many sessions a shard has in the runs that miss. As a test, without `--bench`, a few will do.
-fn sessions() -> usize {
-    if std::env::args().any(|argument| argument == "--bench") {
-        15_000
-    } else {
-        3
-    }
 }
 
 fn seal_ours(session: &mut TlsSession, scratch: &mut Scratch, size: usize) -> Vec<u8> {
@@ -302,126 +335,4 @@ fn decrypt(server: &mut UnbufferedServerConnection, record: &mut [u8]) {
         }
         other => panic!("not in the middle of a session: {other:?}"),
     }
-}
-
-/// Configurations of both kinds for the same certificates.
-struct World {
-    client: fleetwire_tls::ClientConfig,
-    server: fleetwire_tls::ServerConfig,
-    device: Identity,
-    rustls_client: Arc<rustls::ClientConfig>,
-    rustls_server: Arc<rustls::ServerConfig>,
-}
-
-impl World {
-    fn new() -> Self {
-        let pki = Pki::throw_away(["localhost"]).expect("certificates can be made");
-        let device = pki
-            .issue_device("device-0", KeyType::P256, None)
-            .expect("a certificate can be made");
-        let roots = Roots::from_pem(pki.ca_pem().as_bytes()).expect("it is a CA");
-        let server_key = pki.server_key_der().secret_pkcs8_der().to_vec();
-        let server = Identity::from_der(vec![pki.server_der().to_vec()], server_key).expect("they fit");
-        let crypto = Arc::new(CryptoProvider {
-            cipher_suites: vec![provider::cipher_suite::TLS13_AES_128_GCM_SHA256],
-            ..provider::default_provider()
-        });
-        let mut trusted = RootCertStore::empty();
-        trusted.add(pki.ca_der().clone()).expect("it is a CA");
-        let mut rustls_client = rustls::ClientConfig::builder_with_provider(Arc::clone(&crypto))
-            .with_safe_default_protocol_versions()
-            .expect("there is a suite")
-            .with_root_certificates(trusted)
-            .with_no_client_auth();
-        rustls_client.resumption = rustls::client::Resumption::disabled();
-        let chain: Vec<CertificateDer<'static>> = vec![pki.server_der().clone()];
-        let mut rustls_server = rustls::ServerConfig::builder_with_provider(crypto)
-            .with_safe_default_protocol_versions()
-            .expect("there is a suite")
-            .with_no_client_auth()
-            .with_single_cert(chain, pki.server_key_der().into())
-            .expect("they fit");
-        rustls_server.send_tls13_tickets = 0;
-        Self {
-            client: ClientConfigBuilder::new()
-                .roots(roots.clone())
-                .alpn(vec![ALPN.to_vec()])
-                .versions(Versions::Tls13)
-                .cipher_suites(&["TLS13_AES_128_GCM_SHA256"])
-                .build()
-                .expect("the settings are sound"),
-            server: ServerConfigBuilder::new(server)
-                .alpn(ALPN, ClientAuth::Required(roots))
-                .build()
-                .expect("the settings are sound"),
-            device: Identity::from_pem(device.cert_pem.as_bytes(), device.key_pem.as_bytes())
-                .expect("they fit"),
-            rustls_client: Arc::new(rustls_client),
-            rustls_server: Arc::new(rustls_server),
-        }
-    }
-
-    fn ours(&self) -> (TlsSession, TlsSession) {
-        let name = ServerName::parse("localhost").expect("it is a DNS name");
-        let client = TlsSession::client(&self.client, &name, Some(&self.device));
-        (
-            client.expect("the key can be parsed"),
-            TlsSession::server(&self.server),
-        )
-    }
-
-    fn established(&self) -> (TlsSession, TlsSession) {
-        let (mut client, mut server) = self.ours();
-        let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
-        let mut scratch = Scratch::with_keys_max(1);
-        client.start(&mut to_server).expect("there is randomness");
-        while !to_server.is_empty() || !to_client.is_empty() {
-            deliver(&mut server, &mut scratch, &mut to_server, &mut to_client);
-            deliver(&mut client, &mut scratch, &mut to_client, &mut to_server);
-        }
-        (client, server)
-    }
-
-    fn unbuffered(&self) -> (UnbufferedClientConnection, UnbufferedServerConnection) {
-        let name = "localhost".try_into().expect("it is a DNS name");
-        let mut client = UnbufferedClientConnection::new(Arc::clone(&self.rustls_client), name)
-            .expect("the settings are sound");
-        let mut server =
-            UnbufferedServerConnection::new(Arc::clone(&self.rustls_server)).expect("the settings are sound");
-        let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
-        for _ in 0..4 {
-            drive!(client, to_client, to_server);
-            drive!(server, to_server, to_client);
-        }
-        (client, server)
-    }
-
-    fn buffered(&self) -> (ClientConnection, ServerConnection) {
-        let name = "localhost".try_into().expect("it is a DNS name");
-        let mut client =
-            ClientConnection::new(Arc::clone(&self.rustls_client), name).expect("the settings are sound");
-        let mut server =
-            ServerConnection::new(Arc::clone(&self.rustls_server)).expect("the settings are sound");
-        let mut bytes = Vec::new();
-        while client.wants_write() || server.wants_write() {
-            carry(&mut client, &mut bytes, &mut server);
-            carry(&mut server, &mut bytes, &mut client);
-        }
-        (client, server)
-    }
-}
-
-fn deliver(session: &mut TlsSession, scratch: &mut Scratch, bytes: &mut Vec<u8>, out: &mut Vec<u8>) {
-    let mut start = 0;
-    loop {
-        let opened = session.open(scratch, &mut bytes[start..], out);
-        start += match opened.expect("the handshake succeeds") {
-            Opened::NeedMore => break,
-            Opened::Handshake { consumed }
-            | Opened::Nothing { consumed }
-            | Opened::Established { consumed } => consumed,
-            other => panic!("not part of a handshake: {other:?}"),
-        };
-    }
-    bytes.clear();
 }

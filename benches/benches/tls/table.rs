@@ -1,0 +1,85 @@
+//! Everything beside its limit and its rivals, in turns.
+//!
+//! Of each the fastest turn is printed: on a machine that others use too, that is what the work takes by itself. A turn
+//! is short, so that some of them are not interrupted.
+
+use std::time::Duration;
+
+use crate::handshake;
+use crate::records::{Case, SIZES, Sessions, open_cases, peek_case, seal_cases};
+use crate::world::World;
+
+pub(crate) fn print() {
+    let world = World::new();
+    // Apart, because whoever seals without the peer opening it leaves that behind.
+    let (mut to_seal, mut to_open) = (Sessions::default(), Sessions::default());
+    let mut rows = Vec::new();
+    for size in SIZES {
+        let cases = seal_cases(&world, &mut to_seal, size);
+        rows.push((format!("seal, {size} bytes"), turns(cases, RECORDS, TURNS)));
+        let cases = open_cases(&world, &mut to_open, size);
+        rows.push((format!("open, {size} bytes"), turns(cases, RECORDS, TURNS)));
+    }
+    println!(
+        "Nanoseconds per record, TLS 1.3 with AES-128-GCM; a hit has its key in the cache, a miss expands it:\n"
+    );
+    println!(
+        "| | AEAD alone | hit | miss | rustls unbuffered | rustls buffered | AEAD / hit | unbuffered / hit | miss / unbuffered |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for (name, best) in rows {
+        let [aead, hit, miss, unbuffered, buffered] = best[..] else {
+            unreachable!("there are five cases");
+        };
+        println!(
+            "| {name} | {aead:.0} | {hit:.0} | {miss:.0} | {unbuffered:.0} | {buffered:.0} | {:.2} | {:.2} | {:.2} |",
+            aead / hit,
+            unbuffered / hit,
+            miss / unbuffered
+        );
+    }
+    println!(
+        "\nMicroseconds per handshake with mutual TLS, P-256 and X25519, both sides, key loading in all:\n"
+    );
+    println!("| | sessions | rustls unbuffered | rustls buffered | unbuffered / sessions |");
+    println!("|---|---|---|---|---|");
+    handshake::each_version(|name, cases| {
+        let best = turns(cases, HANDSHAKES, TURNS);
+        let [ours, unbuffered, buffered] = best[..] else {
+            unreachable!("there are three cases");
+        };
+        println!(
+            "| {name} | {:.1} | {:.1} | {:.1} | {:.3} |",
+            ours / 1e3,
+            unbuffered / 1e3,
+            buffered / 1e3,
+            unbuffered / ours
+        );
+    });
+    let peek: Vec<Case<'_>> = vec![("peek", Box::new(peek_case(&world)))];
+    println!(
+        "\nA look into a ClientHello: {:.0} ns",
+        turns(peek, 10 * RECORDS, TURNS)[0]
+    );
+}
+
+/// The nanoseconds of one iteration in the fastest turn of each.
+fn turns(mut cases: Vec<Case<'_>>, count: u64, turns: usize) -> Vec<f64> {
+    let mut best = vec![Duration::MAX; cases.len()];
+    for turn in 0..=turns {
+        for ((_, run), best) in cases.iter_mut().zip(&mut best) {
+            let took = run(count);
+            // The first time is for what is made when it is needed.
+            if turn > 0 {
+                *best = took.min(*best);
+            }
+        }
+    }
+    best.iter()
+        .map(|best| best.as_nanos() as f64 / count as f64)
+        .collect()
+}
+
+const RECORDS: u64 = 512;
+const HANDSHAKES: u64 = 2;
+const TURNS: usize = 400;
