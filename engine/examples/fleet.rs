@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("arguments: HOST PORT CA FOLDER COUNT".into());
     };
     let tls = ClientConfigBuilder::new()
-        .roots(Roots::from_pem_file(Path::new(ca))?)
+        .roots(Roots::from_file(Path::new(ca))?)
         .alpn(vec![b"x-amzn-mqtt-ca".to_vec()])
         .build()?;
     let mut way = Way::tls(host, port.parse()?, tls, ServerName::parse(host)?);
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut identities = Vec::new();
     for index in 0..count.parse()? {
         let file = |ending| Path::new(folder).join(format!("{}.{ending}", client_id(index)));
-        identities.push(Identity::from_pem_files(&file("crt"), &file("key"))?);
+        identities.push(Identity::from_files(&file("crt"), &file("key"))?);
     }
     let engine = Engine::builder().connect_rate(500.0).start(|_| Fleet {
         plan: plan.clone(),

@@ -70,7 +70,8 @@ impl<'a> ClientHello<'a> {
         self.alpn
     }
 
-    /// The host name of the SNI extension, if it is a DNS name.
+    /// The host name of the SNI extension as it was sent, if it is a DNS name. Upper and lower case mean the same
+    /// (RFC 6066 section 3).
     pub fn server_name(&self) -> Option<&'a str> {
         self.server_name
     }
