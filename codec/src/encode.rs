@@ -99,7 +99,11 @@ pub(crate) fn encode(packet: &impl Encode, version: Version, out: &mut [u8]) -> 
 
 /// In whatever form. Never inlined, so that the choice between all packets is one jump.
 #[inline(never)]
-fn encode_any(packet: &impl Encode, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
+pub(crate) fn encode_any(
+    packet: &impl Encode,
+    version: Version,
+    out: &mut [u8],
+) -> Result<usize, EncodeError> {
     let Measured {
         remaining_len,
         written_len: needed,

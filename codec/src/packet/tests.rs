@@ -5,6 +5,8 @@ use crate::frame::{self, Measure, Split};
 use crate::testing::{decode, encoded, frame, refusal, sample, samples};
 use crate::{QoS, ReasonCode};
 
+mod short_cut;
+
 const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 
 #[test]
@@ -297,21 +299,6 @@ proptest! {
 static SAMPLES: std::sync::LazyLock<Vec<Vec<u8>>> =
     std::sync::LazyLock::new(|| samples().into_iter().map(|sample| sample.bytes).collect());
 
-/// The usual forms in front of [`Packet::decode`] are a short cut: whatever the frame, they say what the decoder for all
-/// forms says, faults included.
-fn check_short_cut(bytes: &[u8]) {
-    let Ok(Split::Complete(frame)) = frame::split(bytes, usize::MAX) else {
-        return;
-    };
-    for version in VERSIONS {
-        assert_eq!(
-            Packet::decode(frame, version),
-            Packet::decode_any(frame, version),
-            "{bytes:x?} in {version}"
-        );
-    }
-}
-
 /// The same frame with a byte in its remaining length that says nothing.
 fn with_long_header(bytes: &[u8]) -> Vec<u8> {
     let header_len = bytes.iter().skip(1).take_while(|byte| **byte >= 0x80).count() + 2;
@@ -320,87 +307,4 @@ fn with_long_header(bytes: &[u8]) -> Vec<u8> {
     longer.push(0);
     longer.extend_from_slice(&bytes[header_len..]);
     longer
-}
-
-#[test]
-fn every_short_packet_takes_no_wrong_short_cut() {
-    let interesting = [0, 1, 2, b'#', b'a', 0x80];
-    for first in 0..=255 {
-        for len in 0..=4 {
-            for pick in 0..interesting.len().pow(len) {
-                let body: Vec<u8> = (0..len)
-                    .map(|at| interesting[pick / interesting.len().pow(at) % interesting.len()])
-                    .collect();
-                let bytes = frame(first, &body);
-                check_short_cut(&bytes);
-                check_short_cut(&with_long_header(&bytes));
-            }
-        }
-    }
-}
-
-#[test]
-fn the_usual_forms_take_the_short_cut() {
-    for (folder, version) in [("v311", Version::V311), ("v5", Version::V5)] {
-        for name in ["publish_qos0", "publish_qos1"] {
-            let bytes = sample(&format!("{folder}/{name}"));
-            let Ok(Split::Complete(frame)) = frame::split(&bytes, usize::MAX) else {
-                panic!("not whole")
-            };
-            assert!(Publish::decode_usual(frame, version).is_some(), "{folder}/{name}");
-        }
-    }
-}
-
-/// A PUBLISH that is usual, or nearly.
-fn nearly_usual_publish() -> impl Strategy<Value = Vec<u8>> {
-    let topic = prop_oneof![
-        4 => "[a-z/]{0,40}".prop_map(String::into_bytes),
-        2 => "[a-z/+#\u{0}é]{0,20}".prop_map(String::into_bytes),
-        1 => proptest::collection::vec(any::<u8>(), 0..20),
-    ];
-    let properties = prop_oneof![
-        Just(vec![]),
-        Just(vec![0]),
-        Just(vec![0x80, 0]),
-        Just(vec![3, 0x23, 0, 1]),
-        proptest::collection::vec(0_u8..0x30, 0..6),
-    ];
-    let payload = proptest::collection::vec(any::<u8>(), 0..40);
-    let cut = prop_oneof![4 => Just(usize::MAX), 1 => 0_usize..20];
-    (0x30_u8..0x40, topic, 0_u16..3, properties, payload, cut).prop_map(
-        |(first, topic, packet_id, properties, payload, cut)| {
-            let mut body = Vec::new();
-            body.put_field(&topic);
-            if first & 0b0110 != 0 {
-                body.put_u16(packet_id);
-            }
-            body.extend(properties);
-            body.extend(payload);
-            body.truncate(cut);
-            frame(first, &body)
-        },
-    )
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
-
-    #[test]
-    fn no_publish_takes_a_wrong_short_cut(bytes in nearly_usual_publish()) {
-        check_short_cut(&bytes);
-        check_short_cut(&with_long_header(&bytes));
-    }
-
-    #[test]
-    fn no_changed_sample_takes_a_wrong_short_cut(
-        pick in any::<proptest::sample::Index>(),
-        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
-    ) {
-        let mut sample = pick.get(SAMPLES.as_slice()).clone();
-        for (at, byte) in changes {
-            *at.get_mut(&mut sample) = byte;
-        }
-        check_short_cut(&sample);
-    }
 }
