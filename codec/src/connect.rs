@@ -57,7 +57,8 @@ const PASSWORD: u8 = 0b0100_0000;
 const USERNAME: u8 = 0b1000_0000;
 
 impl<'a> Connect<'a> {
-    /// Reads only the version of a CONNECT, so that a server can answer one that is malformed behind it.
+    /// Reads only the version of a CONNECT, so that a server can answer one that is malformed behind it. What it
+    /// says of another packet's frame means nothing.
     ///
     /// # Errors
     ///

@@ -32,7 +32,7 @@ pub struct Pool {
 impl Pool {
     /// A pool without any block yet.
     pub fn new(limits: PoolLimits) -> Self {
-        let (sender, arrivals) = bounded(limits.blocks_coming_home_max);
+        let (sender, arrivals) = bounded(limits.blocks_coming_home_max.min(COMING_HOME_BOUND));
         let home = Home {
             sender,
             pooled_len_max: LARGEST,
@@ -204,7 +204,8 @@ pub struct PoolLimits {
     pub bytes_retained_max: u64,
     /// A part below this many bytes is copied by [`Block::keep`] when its block is much bigger.
     pub retain_len_min: usize,
-    /// The most blocks on their way home from [`Block::keep`]; past it they are freed where they are dropped.
+    /// The most blocks on their way home from [`Block::keep`]; past it they are freed where they are dropped. Room for
+    /// them is allocated at once, so it is at most 65,536.
     pub blocks_coming_home_max: usize,
 }
 
@@ -317,6 +318,7 @@ const CLASSES: [Class; 6] = [
     },
 ];
 
+const COMING_HOME_BOUND: usize = 65_536;
 /// The length of a shard's hot block, in bytes.
 pub const HOT_BLOCK_LEN: usize = 65_536;
 /// The length of a block of output of a busy connection, in bytes.
@@ -328,121 +330,4 @@ fn class_of(len_min: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_smallest_class_that_fits_is_taken() {
-        let mut pool = Pool::new(PoolLimits::default());
-        for (len_min, len) in [
-            (0, 512),
-            (512, 512),
-            (513, 4096),
-            (4097, 18_944),
-            (18_945, 65_536),
-            (65_537, 163_840),
-            (262_144, 327_680),
-            (327_681, 327_681),
-        ] {
-            assert_eq!(pool.take(len_min).unwrap().len(), len);
-        }
-    }
-
-    #[test]
-    fn blocks_are_used_again() {
-        let mut pool = Pool::new(PoolLimits::default());
-        let block = pool.take(512).unwrap();
-        let address = block.bytes().as_ptr();
-        pool.put(block);
-        let block = pool.take(100).unwrap();
-        assert_eq!(block.bytes().as_ptr(), address);
-        // Also one that was dropped.
-        drop(block);
-        assert_eq!(pool.stats().blocks_in_use, 0);
-        let block = pool.take(100).unwrap();
-        assert_eq!(block.bytes().as_ptr(), address);
-        let stats = pool.stats();
-        assert_eq!((stats.blocks_in_use, stats.blocks_in_use_max), (1, 1));
-        assert_eq!((stats.bytes_in_use, stats.bytes_allocated), (512, 512));
-    }
-
-    #[test]
-    fn the_bound_counts_unused_blocks_and_frees_them_first() {
-        let mut pool = Pool::new(PoolLimits {
-            bytes_max: 8192,
-            ..PoolLimits::default()
-        });
-        let (one, two) = (pool.take(4096).unwrap(), pool.take(4096).unwrap());
-        assert!(pool.take(1).is_none());
-        assert_eq!(pool.stats().takes_refused, 1);
-        pool.put(one);
-        let small = pool.take(1).unwrap();
-        assert_eq!(pool.stats().bytes_allocated, 4096 + 512);
-        assert!(pool.take(4096).is_none());
-        drop((two, small));
-        assert!(pool.take(8193).is_none());
-        assert!(pool.take(4096).is_some());
-    }
-
-    #[test]
-    fn what_lies_on_the_way_home_makes_room_too() {
-        let mut pool = Pool::new(PoolLimits {
-            bytes_max: LARGEST as u64 + 1,
-            ..PoolLimits::default()
-        });
-        drop(pool.take(512).unwrap());
-        assert!(pool.take(LARGEST + 1).is_some());
-    }
-
-    #[test]
-    fn unused_blocks_are_bounded() {
-        let mut pool = Pool::new(PoolLimits::default());
-        let blocks: Vec<_> = (0..6).map(|_| pool.take(LARGEST).unwrap()).collect();
-        for block in blocks {
-            pool.put(block);
-        }
-        assert_eq!(pool.stats().bytes_allocated, 4 * LARGEST as u64);
-        assert_eq!(pool.stats().blocks_in_use, 0);
-    }
-
-    #[test]
-    fn above_the_biggest_class_nothing_is_pooled() {
-        let mut pool = Pool::new(PoolLimits::default());
-        let block = pool.take(LARGEST + 1).unwrap();
-        pool.put(block);
-        assert_eq!(pool.stats().bytes_allocated, 0);
-        drop(pool.take(LARGEST + 1).unwrap());
-        assert_eq!(pool.stats().bytes_allocated, 0);
-        assert!(pool.take(usize::MAX).is_none());
-    }
-
-    #[test]
-    fn a_full_way_home_frees() {
-        let mut pool = Pool::new(PoolLimits {
-            blocks_coming_home_max: 1,
-            ..PoolLimits::default()
-        });
-        let blocks = [pool.take(512).unwrap(), pool.take(512).unwrap()];
-        drop(blocks);
-        let stats = pool.stats();
-        assert_eq!((stats.blocks_in_use, stats.bytes_allocated), (0, 512));
-    }
-
-    #[test]
-    fn a_block_of_another_pool_goes_to_its_own() {
-        let mut one = Pool::new(PoolLimits::default());
-        let mut two = Pool::new(PoolLimits::default());
-        two.put(one.take(512).unwrap());
-        assert_eq!(one.stats().blocks_in_use, 0);
-        assert_eq!(two.stats().bytes_allocated, 0);
-        assert_eq!(two.take(512).unwrap().len(), 512);
-        assert_eq!(one.stats().bytes_allocated, 512);
-    }
-
-    #[test]
-    fn a_pool_can_move_to_its_thread() {
-        fn assert_send<T: Send>() {}
-        assert_send::<Pool>();
-        assert_send::<Block>();
-    }
-}
+mod tests;

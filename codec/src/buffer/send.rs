@@ -2,10 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::ops::Range;
 
 use super::pool::SEND_BLOCK_LEN;
 use super::{Block, Pool};
+
+mod framing;
+pub use framing::Framing;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +36,8 @@ pub struct SendBuf {
     queued: u32,
     /// Bytes in the block at the driver.
     in_flight: u32,
+    /// Bytes of the open block that were reserved and may be committed.
+    reserved: u32,
     bytes_max: u32,
     framing: Framing,
 }
@@ -53,6 +59,7 @@ impl SendBuf {
             closed: None,
             queued: 0,
             in_flight: 0,
+            reserved: 0,
             bytes_max,
             framing,
         }
@@ -113,19 +120,21 @@ impl SendBuf {
         if len > self.contiguous_max() {
             return Err(SendError::TooLarge);
         }
-        let output = self.open_with_room(pool, self.framing, len)?;
-        let room = output.room().and_then(|room| room.get_mut(..len));
-        room.ok_or(SendError::NoMemory)
+        self.open_with_room(pool, self.framing, len)?;
+        self.reserved = len as u32;
+        let room = self.open.as_mut().and_then(Output::room);
+        room.and_then(|room| room.get_mut(..len))
+            .ok_or(SendError::NoMemory)
     }
 
-    /// Accepts the first `len` bytes of what was reserved.
+    /// Accepts the first `len` bytes of what was reserved, and of more only as many: what lies behind may be another
+    /// connection's. Whatever changes the output in between takes the reservation back.
     pub fn commit(&mut self, len: usize) {
-        let Some(output) = &mut self.open else {
-            return;
-        };
-        let len = len.min(output.room_len(self.framing)) as u32;
-        output.end += len;
-        self.queued += len;
+        let len = len.min(mem::take(&mut self.reserved) as usize) as u32;
+        if let Some(output) = &mut self.open {
+            output.end += len;
+            self.queued += len;
+        }
     }
 
     /// Accepts all of `bytes`, or nothing, over as many records as it takes.
@@ -255,6 +264,7 @@ impl SendBuf {
         framing: Framing,
         len: usize,
     ) -> Result<&mut Output, SendError> {
+        self.reserved = 0;
         let fits = |output: &Output| output.is_framed(framing) && output.room_len(framing) >= len;
         if !self.open.as_ref().is_some_and(fits) {
             self.open_another(pool, framing, len)?;
@@ -290,6 +300,7 @@ impl SendBuf {
     }
 
     fn pop_oldest(&mut self) -> Option<Output> {
+        self.reserved = 0;
         let Some(closed) = &mut self.closed else {
             return self.open.take();
         };
@@ -301,6 +312,7 @@ impl SendBuf {
     }
 
     fn pop_newest(&mut self) -> Option<Output> {
+        self.reserved = 0;
         if let Some(open) = self.open.take() {
             return Some(open);
         }
@@ -353,32 +365,6 @@ impl Output {
         room.copy_from_slice(&bytes[..len]);
         self.end += len as u32;
         len
-    }
-}
-
-/// What sealing a record needs around its plaintext, and how much plaintext a record may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Framing {
-    /// Bytes in front of the plaintext: the record's header and explicit nonce.
-    pub head: u16,
-    /// Bytes behind the plaintext: its content type and tag.
-    pub tail: u16,
-    /// The most bytes of plaintext in one record.
-    pub plain_max: u32,
-}
-
-impl Framing {
-    /// No records: the bytes are sent as they are.
-    pub const PLAIN: Self = Self {
-        head: 0,
-        tail: 0,
-        plain_max: SEND_BLOCK_LEN as u32,
-    };
-
-    /// How much plaintext a block of `block_len` bytes takes.
-    fn plain_len(self, block_len: usize) -> usize {
-        let around = usize::from(self.head) + usize::from(self.tail);
-        block_len.saturating_sub(around).min(self.plain_max as usize)
     }
 }
 

@@ -59,7 +59,7 @@ impl<'a> TopicName<'a> {
         self.0.split('/')
     }
 
-    /// Takes a name of sixteen to thirty-two ASCII characters; `None` says nothing about others.
+    /// Takes a name that is not empty and all in ASCII; `None` says nothing about others.
     #[inline(always)]
     pub(crate) fn from_usual(bytes: &'a [u8]) -> Option<Self> {
         text::plain_topic(bytes).map(Self)

@@ -132,6 +132,34 @@ fn output_goes_on_while_a_block_is_with_the_driver() {
 }
 
 #[test]
+fn no_more_is_committed_than_was_reserved() {
+    let mut pool = Pool::new(PoolLimits::default());
+    let mut secret = pool.take(4096).unwrap();
+    secret.bytes_mut().unwrap().fill(0x5E);
+    pool.put(secret);
+    let mut output = SendBuf::new(Framing::PLAIN, 10_000);
+    output.reserve(&mut pool, 3).unwrap().copy_from_slice(b"abc");
+    output.commit(4000);
+    output.commit(4000);
+    assert_eq!(output.len(), 3);
+    // Nor what was written over since.
+    output.reserve(&mut pool, 100).unwrap();
+    output.append(&mut pool, b"d").unwrap();
+    output.commit(100);
+    output.reserve(&mut pool, 100).unwrap();
+    output.retract(&mut pool, 1);
+    output.commit(100);
+    assert_eq!(output.len(), 3);
+    output.reserve(&mut pool, 100).unwrap();
+    let sealed = output.take_ready(|_, plain| Ok::<_, ()>(plain));
+    let (block, range) = sealed.unwrap().unwrap();
+    assert_eq!(block.bytes()[range], *b"abc");
+    output.commit(100);
+    assert_eq!(output.len(), 0);
+    output.sent(&mut pool, block);
+}
+
+#[test]
 fn what_is_reserved_is_accepted_by_commit_alone() {
     let mut pool = Pool::new(PoolLimits::default());
     let mut output = SendBuf::new(TLS, BYTES_MAX);
