@@ -114,7 +114,10 @@ impl EngineBuilder {
         if self.listeners.len() > LISTENERS_MAX {
             return Err(StartError::TooManyListeners);
         }
-        let limits = self.limits.at_least_one();
+        let limits = self.limits.workable();
+        if limits.buffer_bytes_max < Limits::BUFFER_BYTES_MIN {
+            return Err(StartError::NoBuffers);
+        }
         let (mut sockets, mut options) = (Vec::new(), Vec::new());
         for (listener, tls, token) in self.listeners {
             sockets.push(listener);
@@ -218,7 +221,7 @@ pub enum StartError {
     ListenersNeedHandler,
     /// At most 64 listeners.
     TooManyListeners,
-    /// `Limits::buffer_bytes_max` is too small for one receive block.
+    /// `Limits::buffer_bytes_max` is below [`Limits::BUFFER_BYTES_MIN`].
     NoBuffers,
     /// The system refused a thread or a descriptor.
     Io(io::Error),
@@ -231,10 +234,7 @@ impl fmt::Display for StartError {
             Self::ListenersNeedOneShard => f.write_str("listeners need an engine with one shard"),
             Self::ListenersNeedHandler => f.write_str("listeners need a handler to answer CONNECT"),
             Self::TooManyListeners => write!(f, "more than {LISTENERS_MAX} listeners"),
-            Self::NoBuffers => write!(
-                f,
-                "the buffer bound is below one receive block of {HOT_BLOCK_LEN} bytes"
-            ),
+            Self::NoBuffers => write!(f, "the buffer bound is below {} bytes", Limits::BUFFER_BYTES_MIN),
             Self::Io(error) => write!(f, "cannot start a shard: {error}"),
         }
     }

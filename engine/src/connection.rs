@@ -297,6 +297,7 @@ impl Connection {
     /// The driver has sent its block.
     pub(crate) fn sent(&mut self, block: Block, pool: &mut Pool) {
         self.send.sent(pool, block);
+        self.session.output_moved();
     }
 
     /// Whether everything has left for the kernel.
@@ -335,6 +336,9 @@ impl Connection {
         let output = self.wants_output
             && self.output_has_room(tools.limits)
             && tools.pool.has_room(self.send.contiguous_max());
+        if output {
+            self.session.output_moved();
+        }
         if window || output {
             self.wants_window = false;
             self.wants_output = false;

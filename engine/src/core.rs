@@ -238,7 +238,11 @@ impl Core {
     pub(crate) fn wish_close(&mut self, id: LinkId, how: CloseWish, remove: bool) {
         if let Some(link) = self.links.get_mut(id) {
             link.wishes.close.get_or_insert(how);
-            link.wishes.remove |= remove;
+            if remove {
+                // For the application it is gone already, whatever is still on its way.
+                link.wishes.remove = true;
+                link.schedule = None;
+            }
             self.touch(id.slot);
         }
     }

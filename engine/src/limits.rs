@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleetwire_codec::buffer::HOT_BLOCK_LEN;
 use fleetwire_tls::Scratch;
 
 /// The bounds of an engine. All are settings; what happens when one is reached stands at each. Counts of 0 are taken
@@ -18,13 +19,15 @@ pub struct Limits {
     pub handshakes_max: usize,
     /// Bytes of one MQTT packet that is accepted. A larger one closes the connection (v5 reason 0x95).
     pub packet_len_max: usize,
-    /// Bytes of output that one connection may have waiting. Past it a verb answers `Full`.
+    /// Bytes of output that one connection may have waiting. Past it a verb answers `Full`. At most half of what
+    /// `buffer_bytes_max` leaves beside the receive block counts, so that what is not too large finds room one day.
     pub output_bytes_max: usize,
     /// QoS 1 and 2 publishes of one connection without their last acknowledgement; the peer's Receive Maximum may lower it.
     /// Past it `publish` answers `Full`.
     pub in_flight_max: u16,
-    /// Bytes of all buffers of one shard; partial packets may hold half of them. Past it verbs answer `Full`, and a connection whose partial packet
-    /// finds no buffer is closed as [`Slug::OVERLOADED`](crate::Slug::OVERLOADED).
+    /// Bytes of all buffers of one shard, at least [`BUFFER_BYTES_MIN`](Self::BUFFER_BYTES_MIN); partial packets may
+    /// hold half of them. Past it verbs answer `Full`, and a connection whose partial packet finds no buffer is closed
+    /// as [`Slug::OVERLOADED`](crate::Slug::OVERLOADED).
     pub buffer_bytes_max: usize,
     /// Bytes of one shard's blocks that the application keeps by [`Message::retain`](crate::Message::retain)
     /// without a copy. Past it payloads are copied.
@@ -65,12 +68,18 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// With a bound of nothing an engine could do nothing: each is at least one.
-    pub(crate) fn at_least_one(mut self) -> Self {
+    /// The least that `buffer_bytes_max` may be: a receive block, and as much for all output and all partial packets.
+    pub const BUFFER_BYTES_MIN: usize = 2 * HOT_BLOCK_LEN;
+
+    /// With a bound of nothing an engine could do nothing: each is at least one. And output that no memory could hold
+    /// is too large rather than `Full` for ever.
+    pub(crate) fn workable(mut self) -> Self {
         self.links_max = self.links_max.max(1);
         self.handshakes_max = self.handshakes_max.max(1);
         self.in_flight_max = self.in_flight_max.max(1);
         self.commands_max = self.commands_max.max(1);
+        let output_memory = self.buffer_bytes_max.saturating_sub(HOT_BLOCK_LEN) / 2;
+        self.output_bytes_max = self.output_bytes_max.min(output_memory);
         self
     }
 }

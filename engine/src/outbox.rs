@@ -162,7 +162,7 @@ impl<'a> Outbox<'a> {
     }
 
     /// Gives the link a schedule, instead of the one it has: `Due` comes at `first` and at every `period` after it,
-    /// also while the link is offline, until it is cancelled or the link ends.
+    /// also while the link is offline, until it is cancelled or the link is closed.
     ///
     /// # Errors
     /// There is no such link, or the period is zero.

@@ -45,10 +45,16 @@ impl Timers {
         self.heap.len()
     }
 
-    /// Drops the entries that `is_armed` does not know, when they have become most of the heap.
+    /// Drops the entries that `is_armed` does not know, when they have become most of the heap. One entry is left for
+    /// each link, though it may have been armed with the same moment many times: a deadline that is entered, gives
+    /// way to a nearer one, and comes back, is entered again.
     pub(crate) fn prune(&mut self, links: usize, is_armed: impl Fn(LinkId, Instant) -> bool) {
         if self.len() > 4 * links + 1024 {
-            self.heap.retain(|Reverse((at, link))| is_armed(*link, *at));
+            let mut entries = std::mem::take(&mut self.heap).into_vec();
+            entries.retain(|Reverse((at, link))| is_armed(*link, *at));
+            entries.sort_unstable();
+            entries.dedup();
+            self.heap = entries.into();
         }
     }
 }
@@ -91,5 +97,21 @@ mod tests {
             (timers.len(), timers.next()),
             (1, Some(now + Duration::from_secs(7)))
         );
+    }
+    #[test]
+    fn a_deadline_that_comes_back_again_and_again_leaves_one_entry() {
+        let (mut timers, now) = (Timers::default(), Instant::now());
+        let far = now + Duration::from_secs(60);
+        let mut armed = None;
+        for millis in 0..2000 {
+            timers.arm(LINK, &mut armed, Some(far));
+            timers.arm(LINK, &mut armed, Some(now + Duration::from_millis(millis)));
+            assert!(timers.pop_due(now + Duration::from_millis(millis)).is_some());
+            armed = None;
+            timers.prune(1, |_, at| at == far);
+            assert!(timers.len() <= 4 + 1024, "{}", timers.len());
+        }
+        timers.arm(LINK, &mut armed, Some(far));
+        assert_eq!(timers.next(), Some(far));
     }
 }

@@ -100,6 +100,8 @@ pub(crate) struct Session {
     /// Server: CONNECT asked for a session that ends with the connection.
     expires_at_once: bool,
     ping_sent: Option<Instant>,
+    /// `ping_sent` is of a PINGREQ that found no room.
+    ping_owed: bool,
     acks_late_told: Option<Instant>,
     in_flight: InFlight,
     received: Received,
@@ -137,6 +139,7 @@ impl Session {
             last_received: now,
             expires_at_once: true,
             ping_sent: None,
+            ping_owed: false,
             acks_late_told: None,
             in_flight: InFlight::new(),
             received: Received::new(),
@@ -403,6 +406,20 @@ impl Session {
     pub(crate) fn ping_sent(&mut self, now: Instant) {
         self.last_sent = now;
         self.ping_sent = Some(now);
+        self.ping_owed = false;
+    }
+
+    /// There was no room for a PINGREQ: the peer is given as long as for an answer to take some of what waits for it.
+    pub(crate) fn ping_owed(&mut self, now: Instant) {
+        self.ping_sent = Some(now);
+        self.ping_owed = true;
+    }
+
+    /// The network has taken output, or there is room again. A PINGREQ that found no room is due again.
+    pub(crate) fn output_moved(&mut self) {
+        if std::mem::take(&mut self.ping_owed) {
+            self.ping_sent = None;
+        }
     }
 
     /// Nothing was read because nobody wanted to read: the peer is not to blame for its silence.

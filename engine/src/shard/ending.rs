@@ -77,6 +77,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let known_up = link.is_known_up();
         let connected_for = now.saturating_duration_since(link.up_since);
         link.phase = Phase::Flushing(linger_until);
+        if !link.is_client() {
+            // For the application the link is gone now, though its last bytes are still on their way.
+            link.schedule = None;
+        }
         if let Some(parked) = link.connection.parked.take() {
             parked.release(tools.pool);
         }

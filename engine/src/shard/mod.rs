@@ -275,7 +275,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         match link.phase {
             Phase::Backoff(until) if until <= now => self.queue(key, until),
             Phase::Tcp | Phase::Tls | Phase::Mqtt => self.opening_timeout(key),
-            Phase::Up => self.session_timeout(key),
+            Phase::Up if link.wishes.close.is_none() => self.session_timeout(key),
             Phase::Flushing(until) | Phase::Lingering(until) if until <= now => {
                 self.driver.close(key, false);
                 self.after_close(key);
@@ -293,10 +293,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             match link.connection.session.handle_timeout(now, tools.limits) {
                 None => return,
                 Some(Expired::SendPing) => {
-                    // Without room for it there is output on its way, which says as much as a ping.
+                    // Without room for it there is output on its way, which says as much as a ping if it moves.
                     match link.connection.send_packet(&Packet::Pingreq, &mut tools) {
                         Ok(()) => link.connection.session.ping_sent(now),
-                        Err(_) => link.connection.session.sent(now),
+                        Err(_) => link.connection.session.ping_owed(now),
                     }
                     self.core.touch(key);
                 }

@@ -253,7 +253,7 @@ impl Handler for Hungry {
 fn a_link_that_found_no_memory_is_told_when_there_is_some() {
     let (_server, address) = echo_server();
     let (fed, told) = channel();
-    let limits = Limits::default().buffer_bytes_max(64 * 1024 + 60 * 1024);
+    let limits = Limits::default().buffer_bytes_max(Limits::BUFFER_BYTES_MIN);
     let engine = Engine::builder()
         .limits(limits)
         .start(|_| Hungry {

@@ -1,0 +1,268 @@
+//! The server side: accepts, refuses, delays, takes over, and sends every device messages of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fleetwire_codec::{Properties, QoS, ReasonCode};
+use fleetwire_engine::{At, Event, Handler, LinkId, Outbox, PublishError, VerbError};
+
+use super::ledger::{Shared, Stream};
+use super::seeds::{self, Tally};
+
+#[derive(Debug)]
+struct Guest {
+    device: Option<u32>,
+    /// CONNECT is to be answered then, with that keep-alive.
+    answer: Option<(Instant, u16)>,
+    up: bool,
+    paused: bool,
+    full: bool,
+}
+
+/// See the module.
+pub(crate) struct Server {
+    random: fastrand::Rng,
+    payload_max: usize,
+    qos_max: QoS,
+    mischief: f64,
+    guests: BTreeMap<LinkId, Guest>,
+    up: Shared,
+    down: Shared,
+    calm: Arc<AtomicBool>,
+    pub(crate) tally: Tally,
+}
+
+impl Server {
+    pub(crate) fn new(
+        habits: &super::devices::Habits,
+        seed: u64,
+        (up, down): (Shared, Shared),
+        calm: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            random: fastrand::Rng::with_seed(seed),
+            payload_max: habits.payload_max,
+            qos_max: habits.qos_max,
+            mischief: habits.mischief,
+            guests: BTreeMap::new(),
+            up,
+            down,
+            calm,
+            tally: Tally::default(),
+        }
+    }
+
+    fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
+    }
+
+    fn sometimes(&mut self, chance: f64) -> bool {
+        !self.is_calm() && self.random.f64() < chance
+    }
+
+    pub(crate) fn guests(&self) -> usize {
+        self.guests.len()
+    }
+
+    /// What guests still wait for.
+    pub(crate) fn unrest(&self) -> Vec<String> {
+        let waits = self
+            .guests
+            .iter()
+            .filter(|(_, guest)| !guest.up || guest.full || guest.paused);
+        waits.map(|(link, guest)| format!("{link}: {guest:?}")).collect()
+    }
+
+    fn connect(&mut self, at: At, client_id: &str, keep_alive_secs: u16, out: &mut Outbox<'_>) {
+        let device = client_id.parse().expect("a client id of ours");
+        // v5 [MQTT-3.1.4-3]: the newer connection takes the session over.
+        let older: Vec<LinkId> = self
+            .guests
+            .iter()
+            .filter(|(_, guest)| guest.device == Some(device))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in older {
+            self.tally.hit("taken over");
+            out.disconnect(link, ReasonCode::SessionTakenOver, Properties::EMPTY);
+            if let Some(guest) = self.guests.get_mut(&link) {
+                guest.device = None;
+                guest.answer = None;
+            }
+        }
+        let delay = match self.random.u8(0..4) {
+            0 if !self.is_calm() => Duration::from_millis(self.random.u64(0..2000)),
+            _ => Duration::ZERO,
+        };
+        let refuse = self.sometimes(0.03);
+        let Some(guest) = self.guests.get_mut(&at.link) else {
+            panic!("CONNECT before Accepted");
+        };
+        guest.device = Some(device);
+        if refuse {
+            self.tally.hit("server: refuse");
+            let reason =
+                [ReasonCode::ServerBusy, ReasonCode::ConnectionRateExceeded][self.random.usize(0..2)];
+            return out.refuse(at.link, reason);
+        }
+        if delay.is_zero() {
+            self.accept(at.link, keep_alive_secs, out);
+        } else {
+            self.tally.hit("server: answers later");
+            guest.answer = Some((at.now + delay, keep_alive_secs));
+            out.every(at.link, at.now + delay, Duration::from_secs(3600))
+                .unwrap();
+        }
+    }
+
+    fn accept(&mut self, link: LinkId, keep_alive_secs: u16, out: &mut Outbox<'_>) {
+        let Some(guest) = self.guests.get_mut(&link) else {
+            return;
+        };
+        match out.accept(link, false, Properties::EMPTY, keep_alive_secs) {
+            Ok(()) => {
+                guest.up = true;
+                let period = Duration::from_millis(self.random.u64(200..3000));
+                out.every(link, out.now() + period, period).unwrap();
+            }
+            // Without room for a CONNACK there is none; the time-out of the opening says so in the end.
+            Err(error) => {
+                self.tally.hit("server: no CONNACK");
+                assert!(matches!(error, VerbError::Full), "accept: {error:?}");
+                out.abort(link);
+            }
+        }
+    }
+
+    /// An answer without room is owed, so the connection has to end.
+    fn answered(&mut self, at: At, answer: Result<(), VerbError>, out: &mut Outbox<'_>) {
+        if answer.is_err() {
+            self.tally.hit("server: no answer");
+            out.disconnect(at.link, ReasonCode::QuotaExceeded, Properties::EMPTY);
+        }
+    }
+
+    fn publish(&mut self, at: At, out: &mut Outbox<'_>) {
+        let Some(device) = self.guests.get(&at.link).and_then(|guest| guest.device) else {
+            return;
+        };
+        for _ in 0..self.random.usize(1..=5) {
+            let qos = match self.random.u8(0..=self.qos_max as u8) {
+                0 => QoS::AtMostOnce,
+                1 => QoS::AtLeastOnce,
+                _ => QoS::ExactlyOnce,
+            };
+            let stream = Stream {
+                device,
+                topic: self.random.u8(0..3),
+                qos,
+            };
+            let len = match self.random.u8(0..10) {
+                0 => self.payload_max,
+                1 | 2 => self.random.usize(0..=self.payload_max),
+                _ => self.random.usize(0..100),
+            };
+            match self.down.lock().unwrap().publish(out, at.link, stream, len) {
+                Ok(()) | Err(PublishError::TooLarge | PublishError::Offline) => {}
+                Err(PublishError::Full) => {
+                    self.tally.hit("server publish: Full");
+                    if let Some(guest) = self.guests.get_mut(&at.link) {
+                        guest.full = true;
+                    }
+                }
+                Err(error) => panic!("publish: {error:?}"),
+            }
+        }
+    }
+
+    fn due(&mut self, at: At, out: &mut Outbox<'_>) {
+        let Some(guest) = self.guests.get_mut(&at.link) else {
+            panic!("Due of nobody");
+        };
+        if let Some((_, keep_alive_secs)) = guest.answer.take() {
+            return self.accept(at.link, keep_alive_secs, out);
+        }
+        if guest.paused && (self.calm.load(Ordering::Relaxed) || self.random.bool()) {
+            guest.paused = false;
+            out.resume_reading(at.link);
+        }
+        if self.is_calm() {
+            return;
+        }
+        self.publish(at, out);
+        if self.sometimes(self.mischief) {
+            match self.random.u8(0..4) {
+                0 => out.abort(at.link),
+                1 => out.disconnect(at.link, ReasonCode::ServerBusy, Properties::EMPTY),
+                2 => out.close(at.link),
+                _ => {
+                    out.pause_reading(at.link);
+                    self.tally.hit("server: pause");
+                    if let Some(guest) = self.guests.get_mut(&at.link) {
+                        guest.paused = true;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Handler for Server {
+    fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {
+        if seeds::is_replay() && !matches!(event, Event::Message(_) | Event::Acked(_) | Event::Due(_)) {
+            println!("server {} {}: {event:?}", at.link, at.epoch);
+        }
+        match event {
+            Event::Accepted(_) => {
+                let guest = Guest {
+                    device: None,
+                    answer: None,
+                    up: false,
+                    paused: false,
+                    full: false,
+                };
+                assert!(self.guests.insert(at.link, guest).is_none(), "accepted twice");
+            }
+            Event::Connect(connect) => self.connect(at, connect.client_id, connect.keep_alive_secs, out),
+            Event::Message(message) => {
+                assert!(self.guests.get(&at.link).is_some_and(|guest| guest.up));
+                let keep = self.sometimes(0.25);
+                let mut up = self.up.lock().unwrap();
+                up.receive(&message, keep);
+                up.let_go(self.random.usize(0..16));
+            }
+            Event::Subscribe(subscribe) => {
+                let codes: Vec<u8> = subscribe.filters.iter().map(|_| 1).collect();
+                let answered = out.suback(at.link, subscribe.packet_id, &codes);
+                self.answered(at, answered, out);
+            }
+            Event::Unsubscribe(unsubscribe) => {
+                let answered = out.unsuback(at.link, unsubscribe.packet_id, &[0]);
+                self.answered(at, answered, out);
+            }
+            Event::Acked(ack) => self.down.lock().unwrap().acked(at.link, &ack),
+            Event::Refused(ack) => self.down.lock().unwrap().refused(&ack),
+            Event::Dropped(dropped) => self.down.lock().unwrap().dropped(dropped.token),
+            Event::Due(_) => self.due(at, out),
+            Event::Writable => {
+                let guest = self.guests.get_mut(&at.link).expect("a guest");
+                guest.full = false;
+            }
+            Event::Disconnected(end) => {
+                self.tally.hit(match end.slug.as_str() {
+                    "keep_alive_timeout" => "server: keep_alive_timeout",
+                    "connect_timeout" => "server: connect_timeout",
+                    "connection_lost" => "server: connection_lost",
+                    "overloaded" => "server: overloaded",
+                    "protocol_violation" => panic!("{end:?}"),
+                    _ => "server: ended otherwise",
+                });
+                assert!(self.guests.remove(&at.link).is_some(), "ended twice");
+            }
+            Event::Failed(_) => self.tally.hit("server: failed"),
+            _ => {}
+        }
+    }
+}

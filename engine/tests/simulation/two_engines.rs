@@ -1,0 +1,278 @@
+//! Two engines, client and server role, with everything that can go wrong between them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fleetwire_codec::QoS;
+use fleetwire_codec::buffer::HOT_BLOCK_LEN;
+use fleetwire_engine::sim::{Faults, Sim, SimEngine};
+use fleetwire_engine::{Backoff, Engine, Limits, Plan, Way};
+
+use super::devices::{Devices, Habits};
+use super::ledger::{Ledger, Stream};
+use super::seeds::{self, Tally};
+use super::server::Server;
+
+/// Without these a run would prove little.
+const RARE: &[&str] = &[
+    "Writable",
+    "accept_failures",
+    "acknowledgements late",
+    "client_id_taken_over",
+    "clock_jumps",
+    "closed_before_connack",
+    "command dropped",
+    "connack_refused",
+    "connack_timeout",
+    "connect_errors",
+    "connect_silences",
+    "connection_lost",
+    "device: abort",
+    "device: disconnect",
+    "device: pause",
+    "dial_refused",
+    "half_closes",
+    "keep_alive_timeout",
+    "link replaced",
+    "publish: Full",
+    "publish: TooLarge",
+    "reads_without_memory",
+    "reads_would_block",
+    "resets",
+    "resets_discarding",
+    "server publish: Full",
+    "server: answers later",
+    "server: connect_timeout",
+    "server: keep_alive_timeout",
+    "server: overloaded",
+    "server: pause",
+    "short_reads",
+    "short_writes",
+    "silences",
+    "slots missed",
+    "stalls",
+    "taken over",
+    "tcp_refused",
+    "tcp_timeout",
+    "throttled",
+    "windows_full",
+    "writes_failed",
+    "writes_would_block",
+];
+
+#[test]
+fn two_engines() {
+    seeds::run("two_engines", 300, RARE, scenario);
+}
+
+fn chance(random: &mut fastrand::Rng, most: f64) -> f64 {
+    if random.bool() {
+        return 0.0;
+    }
+    // Evenly over the orders of magnitude: a fault now and then finds other things than a fault each time.
+    most * 10f64.powf(-3.0 * random.f64())
+}
+
+fn faults(random: &mut fastrand::Rng) -> Faults {
+    let millis = |random: &mut fastrand::Rng, most| Duration::from_millis(random.u64(0..=most));
+    let mut faults = Faults::none();
+    faults.delay = millis(random, 50);
+    faults.jitter = millis(random, 200);
+    faults.window = 1 << random.u32(8..17);
+    faults.short_read = chance(random, 0.9);
+    faults.short_write = chance(random, 0.9);
+    faults.read_would_block = chance(random, 0.5);
+    faults.write_would_block = chance(random, 0.5);
+    faults.write_would_block_max = millis(random, 3000);
+    faults.reset = chance(random, 0.05);
+    faults.reset_discards = chance(random, 1.0);
+    faults.half_close = chance(random, 0.05);
+    faults.silence = chance(random, 0.05);
+    faults.stall = chance(random, 0.05);
+    faults.stall_max = millis(random, 20_000);
+    faults.connect_error = chance(random, 0.2);
+    faults.connect_refused = chance(random, 0.3);
+    faults.connect_silence = chance(random, 0.2);
+    faults.accept_failure = chance(random, 0.2);
+    faults.slow_pass = chance(random, 0.1);
+    faults.slow_pass_max = millis(random, 500);
+    faults.clock_jump = chance(random, 0.01);
+    faults.clock_jump_max = millis(random, 60_000);
+    faults
+}
+
+fn limits(random: &mut fastrand::Rng) -> Limits {
+    let some = |random: &mut fastrand::Rng, low: u32, high: u32| 1usize << random.u32(low..=high);
+    Limits::default()
+        .handshakes_max(random.usize(1..10))
+        .output_bytes_max(some(random, 11, 18))
+        .in_flight_max(random.u16(1..50))
+        .buffer_bytes_max(Limits::BUFFER_BYTES_MIN + some(random, 0, 20))
+        .retained_bytes_max(some(random, 10, 20))
+        .ack_timeout(Duration::from_millis(random.u64(1..10_000)))
+        .accept_timeout(Duration::from_millis(random.u64(500..10_000)))
+        .pingresp_timeout(Duration::from_millis(random.u64(500..10_000)))
+        .linger_timeout(Duration::from_millis(random.u64(10..3_000)))
+        .commands_max(random.usize(1..50))
+}
+
+fn scenario(seed: u64) -> Tally {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut sim = Sim::new(random.u64(..));
+    let habits = Habits {
+        devices: random.u32(1..8),
+        qos_max: [QoS::AtLeastOnce, QoS::ExactlyOnce][random.usize(0..2)],
+        payload_max: 1 << random.u32(6..15),
+        period: Duration::from_millis(random.u64(100..2000)),
+        keep_alive: Duration::from_secs(random.u64(1..20)),
+        mischief: chance(&mut random, 0.3),
+    };
+    let (up, down) = (Ledger::shared("up"), Ledger::shared("down"));
+    let calm = Arc::new(AtomicBool::new(false));
+    let address = "10.0.0.1:1883".parse().unwrap();
+    let make = |seed| {
+        Server::new(
+            &habits,
+            seed,
+            (Arc::clone(&up), Arc::clone(&down)),
+            Arc::clone(&calm),
+        )
+    };
+    let builder = Engine::builder()
+        .limits(limits(&mut random))
+        .seed(random.u64(..))
+        .listen(sim.listener(address), None, 0);
+    let server_seed = random.u64(..);
+    let server = sim.start(builder, |_| make(server_seed)).unwrap();
+
+    let mut way = Way::tcp("10.0.0.1", 1883);
+    way.resolve().unwrap();
+    let plan = Plan::new(way)
+        .connect_timeout(Duration::from_millis(random.u64(500..10_000)))
+        .backoff(Backoff::new(
+            Duration::from_millis(random.u64(1..500)),
+            Duration::from_millis(random.u64(500..5_000)),
+        ));
+    let builder = Engine::builder()
+        .limits(limits(&mut random))
+        .seed(random.u64(..))
+        .connect_rate(if random.bool() { f64::INFINITY } else { 5.0 });
+    let device_seed = random.u64(..);
+    let client = sim
+        .start(builder, |_| {
+            let ledgers = (Arc::clone(&up), Arc::clone(&down));
+            Devices::new(
+                habits.clone(),
+                plan.clone(),
+                device_seed,
+                ledgers,
+                Arc::clone(&calm),
+            )
+        })
+        .unwrap();
+
+    let mut tally = Tally::default();
+    sim.set_faults(faults(&mut random));
+    for _ in 0..random.u32(5..60) {
+        sim.run_for(Duration::from_millis(random.u64(10..2000))).unwrap();
+        command(&client, &mut random, &up, &mut tally);
+    }
+
+    // Everything heals, and then everything has to come to rest.
+    sim.set_faults(Faults::none());
+    calm.store(true, Ordering::Relaxed);
+    for ledger in [&up, &down] {
+        ledger.lock().unwrap().let_go(0);
+    }
+    let at_rest = sim
+        .run_until(Duration::from_secs(300), || {
+            let devices = client.with_handler(0, |devices| devices.unrest().is_empty());
+            let guests = server.with_handler(0, |server| {
+                server.unrest().is_empty() && server.guests() == habits.devices as usize
+            });
+            let pending = up.lock().unwrap().pending() + down.lock().unwrap().pending();
+            devices == Some(true) && guests == Some(true) && pending == 0
+        })
+        .unwrap();
+    if !at_rest {
+        panic!(
+            "no rest: {:?}; {:?}; {} and {} pending; {habits:?}",
+            client.with_handler(0, |devices| devices.unrest()),
+            server.with_handler(0, |server| server.unrest()),
+            up.lock().unwrap().pending(),
+            down.lock().unwrap().pending(),
+        );
+    }
+    // What was offered at the last moment still counts.
+    command(&client, &mut random, &up, &mut tally);
+    let shut =
+        |sim: &mut Sim, ended: &dyn Fn() -> bool| sim.run_until(Duration::from_secs(30), ended).unwrap();
+    client.begin_shutdown(Duration::from_secs(5));
+    assert!(shut(&mut sim, &|| client.has_ended()), "the client does not end");
+    server.begin_shutdown(Duration::from_secs(5));
+    assert!(shut(&mut sim, &|| server.has_ended()), "the server does not end");
+    // What was held up on its way arrives at last.
+    sim.run_for(Duration::from_secs(60)).unwrap();
+
+    for ledger in [&up, &down] {
+        let mut ledger = ledger.lock().unwrap();
+        ledger.let_go(0);
+        ledger.assert_settled();
+        tally.add("messages", ledger.received);
+        tally.add("acknowledged", ledger.acked);
+        tally.add("dropped", ledger.dropped);
+    }
+    assert_eq!(sim.sockets(), 0, "sockets are left");
+    for stats in [client.stats(), server.stats()] {
+        assert_eq!((stats.links, stats.links_up), (0, 0));
+        assert_eq!(
+            stats.buffer_bytes, HOT_BLOCK_LEN as u64,
+            "buffers are lost: {stats:?}"
+        );
+        assert_eq!(stats.parked_bytes, 0);
+    }
+    client.with_handler(0, |devices| tally.merge(&devices.tally));
+    server.with_handler(0, |server| tally.merge(&server.tally));
+    for (what, count) in sim.reached().each().filter(|(_, count)| *count > 0) {
+        tally.add(what, count);
+    }
+    tally
+}
+
+/// Commands of another thread, to links that may be there, not there any more, or full.
+fn command(
+    client: &SimEngine<Devices>,
+    random: &mut fastrand::Rng,
+    up: &super::ledger::Shared,
+    tally: &mut Tally,
+) {
+    let handle = client.handle();
+    let devices = client.with_handler(0, |devices| {
+        devices
+            .devices
+            .iter()
+            .map(|device| device.link)
+            .collect::<Vec<_>>()
+    });
+    let devices = devices.unwrap_or_default();
+    for _ in 0..random.usize(0..8) {
+        let index = random.usize(0..devices.len());
+        // A command's message is in order with other commands' alone, so it has a topic of its own.
+        let stream = Stream {
+            device: index as u32,
+            topic: 9,
+            qos: QoS::AtLeastOnce,
+        };
+        let mut ledger = up.lock().unwrap();
+        let before = ledger.accepted;
+        ledger.command(stream, random.usize(0..2000), |publish| {
+            handle.publish(devices[index], publish).is_ok()
+        });
+        tally.hit(if ledger.accepted > before {
+            "command taken"
+        } else {
+            "command not taken"
+        });
+    }
+}
