@@ -73,7 +73,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Accepts connections, with TLS or without; they carry `token`.
+    /// Accepts connections, with TLS or without; they carry `token`. With several shards the listener has to be one of
+    /// [`Listener::bind_shared`].
     #[must_use]
     pub fn listen(mut self, listener: Listener, tls: Option<ServerConfig>, token: u64) -> Self {
         self.listeners.push((listener, tls, token));
@@ -108,9 +109,6 @@ impl EngineBuilder {
         if self.shards == 0 {
             return Err(StartError::NoShards);
         }
-        if self.shards > 1 && !self.listeners.is_empty() {
-            return Err(StartError::ListenersNeedOneShard);
-        }
         if self.listeners.len() > LISTENERS_MAX {
             return Err(StartError::TooManyListeners);
         }
@@ -118,14 +116,24 @@ impl EngineBuilder {
         if limits.buffer_bytes_max < Limits::BUFFER_BYTES_MIN {
             return Err(StartError::NoBuffers);
         }
-        let (mut sockets, mut options) = (Vec::new(), Vec::new());
+        // Every shard has a socket of its own for each listener.
+        let mut sockets: Vec<Vec<Listener>> = (0..self.shards).map(|_| Vec::new()).collect();
+        let mut options = Vec::new();
         for (listener, tls, token) in self.listeners {
-            sockets.push(listener);
+            for of_shard in sockets.iter_mut().skip(1) {
+                let another = listener
+                    .for_another_shard()
+                    .ok_or(StartError::ListenersNotShared)?;
+                of_shard.push(another.map_err(StartError::Io)?);
+            }
+            if let Some(first) = sockets.first_mut() {
+                first.push(listener);
+            }
             options.push(ListenerOptions { tls, token });
         }
         let mut loops = Vec::with_capacity(self.shards);
         let mut doors = Vec::with_capacity(self.shards);
-        for index in 0..self.shards {
+        for (index, sockets) in sockets.into_iter().enumerate() {
             let shard = Shard {
                 index,
                 count: self.shards,
@@ -133,19 +141,18 @@ impl EngineBuilder {
             };
             let (commands, receiver) = bounded(limits.commands_max);
             let (stop, stops) = bounded(1);
-            let (driver, wake) = make_driver(std::mem::take(&mut sockets)).map_err(StartError::Io)?;
+            let (driver, wake) = make_driver(sockets).map_err(StartError::Io)?;
             let ids = Ids::new(index, limits.links_max);
             let counters = Arc::new(Counters::default());
             let rate = self.connect_rate / self.shards as f64;
             let core = core(shard, &limits, rate, now, ids.clone(), Arc::clone(&counters))?;
-            let options = std::mem::take(&mut options);
             loops.push(ShardLoop::new(
                 core,
                 driver,
                 make(shard),
                 receiver,
                 stops,
-                options,
+                options.clone(),
             ));
             doors.push(Door {
                 commands,
@@ -215,8 +222,8 @@ fn core(
 pub enum StartError {
     /// An engine needs at least one shard.
     NoShards,
-    /// Listeners work with one shard for now.
-    ListenersNeedOneShard,
+    /// An engine of several shards needs listeners of [`Listener::bind_shared`].
+    ListenersNotShared,
     /// A channel engine has no listeners: only a handler can answer a CONNECT.
     ListenersNeedHandler,
     /// At most 64 listeners.
@@ -231,7 +238,9 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoShards => f.write_str("an engine needs at least one shard"),
-            Self::ListenersNeedOneShard => f.write_str("listeners need an engine with one shard"),
+            Self::ListenersNotShared => {
+                f.write_str("an engine of several shards needs listeners that were bound to be shared")
+            }
             Self::ListenersNeedHandler => f.write_str("listeners need a handler to answer CONNECT"),
             Self::TooManyListeners => write!(f, "more than {LISTENERS_MAX} listeners"),
             Self::NoBuffers => write!(f, "the buffer bound is below {} bytes", Limits::BUFFER_BYTES_MIN),

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -102,11 +103,16 @@ pub struct Shutdown<H> {
 }
 
 fn run<H: Handler, D: Driver>(shard_loop: ShardLoop<H, D>) -> Result<H, String> {
-    match catch_unwind(AssertUnwindSafe(|| shard_loop.run())) {
-        Ok(Ok(handler)) => Ok(handler),
-        Ok(Err(error)) => Err(format!("the event loop failed: {error}")),
-        Err(panic) => Err(format!("panicked: {}", panic_text(&*panic))),
-    }
+    let (index, counters) = (shard_loop.core.shard.index, Arc::clone(&shard_loop.core.counters));
+    let text = match catch_unwind(AssertUnwindSafe(|| shard_loop.run())) {
+        Ok(Ok(handler)) => return Ok(handler),
+        Ok(Err(error)) => format!("the event loop failed: {error}"),
+        Err(panic) => format!("panicked: {}", panic_text(&*panic)),
+    };
+    // Its sockets and listeners are closed by now, and its buffers freed.
+    counters.forget_holdings();
+    log::error!("shard {index} has ended: {text}");
+    Err(text)
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

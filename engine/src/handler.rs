@@ -7,8 +7,12 @@ use crate::{At, Dial, DialError, Event, Outbox, Shard};
 /// The application's value on a shard: one per shard, called on the shard's thread, handed back at shutdown.
 ///
 /// Calls never nest: a verb of the [`Outbox`] never calls the handler, so a handler may publish, open and close from
-/// anywhere. A handler that blocks stalls every link of its shard. One that panics ends its shard: its links are
-/// closed, and [`Engine::shutdown`](crate::Engine::shutdown) reports it.
+/// anywhere. A handler that blocks stalls every link of its shard.
+///
+/// A handler that panics ends its shard, and only that: the shard's connections and listeners are closed, nothing more is
+/// delivered, commands that wait for it are lost, handles answer [`Stopped`](crate::HandleError::Stopped) for its links,
+/// the other shards go on, and [`Engine::shutdown`](crate::Engine::shutdown) reports it without waiting. (With
+/// `panic = "abort"` the process ends instead.)
 pub trait Handler: Send + 'static {
     /// The shard has started; the place to open links.
     fn on_start(&mut self, shard: Shard, out: &mut Outbox<'_>) {

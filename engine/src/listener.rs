@@ -16,7 +16,11 @@ pub struct Listener {
 
 #[derive(Debug)]
 enum Inner {
-    Tcp(TcpListener),
+    Tcp {
+        listener: TcpListener,
+        /// Further sockets may be bound to the same port.
+        shared: bool,
+    },
     /// In a simulated network there is nothing to bind before the engine starts.
     Simulated(SocketAddr),
 }
@@ -27,8 +31,23 @@ impl Listener {
     /// # Errors
     /// Whatever the system says: the address is taken, not ours, or needs privileges.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        Self::bind_socket(address, false)
+    }
+
+    /// As [`bind`](Self::bind), for an engine of several shards: each of them gets a socket of its own at this address
+    /// (SO_REUSEPORT), the system spreads connections evenly over them, and a connection stays where it was accepted.
+    /// Other programs of the same user may listen there too, and would get their part.
+    ///
+    /// # Errors
+    /// Whatever the system says: the address is taken, not ours, or needs privileges.
+    pub fn bind_shared(address: SocketAddr) -> io::Result<Self> {
+        Self::bind_socket(address, true)
+    }
+
+    fn bind_socket(address: SocketAddr, shared: bool) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
+        socket.set_reuse_port(shared)?;
         if address.is_ipv6() {
             // One listener serves one family, whatever the system's default is.
             socket.set_only_v6(true)?;
@@ -37,8 +56,23 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self {
-            inner: Inner::Tcp(socket.into()),
+            inner: Inner::Tcp {
+                listener: socket.into(),
+                shared,
+            },
         })
+    }
+
+    /// Another socket at the same address; `None` if this one does not share it.
+    pub(crate) fn for_another_shard(&self) -> Option<io::Result<Self>> {
+        match &self.inner {
+            Inner::Tcp {
+                listener,
+                shared: true,
+            } => Some(listener.local_addr().and_then(Self::bind_shared)),
+            Inner::Tcp { shared: false, .. } => None,
+            Inner::Simulated(address) => Some(Ok(Self::simulated(*address))),
+        }
     }
 
     /// The address with its real port.
@@ -47,7 +81,7 @@ impl Listener {
     /// Whatever the system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.inner {
-            Inner::Tcp(listener) => listener.local_addr(),
+            Inner::Tcp { listener, .. } => listener.local_addr(),
             Inner::Simulated(address) => Ok(*address),
         }
     }
@@ -60,7 +94,7 @@ impl Listener {
 
     pub(crate) fn into_std(self) -> io::Result<TcpListener> {
         match self.inner {
-            Inner::Tcp(listener) => Ok(listener),
+            Inner::Tcp { listener, .. } => Ok(listener),
             Inner::Simulated(_) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "a simulated listener needs a simulated network",
@@ -71,7 +105,7 @@ impl Listener {
     pub(crate) fn into_simulated(self) -> io::Result<SocketAddr> {
         match self.inner {
             Inner::Simulated(address) => Ok(address),
-            Inner::Tcp(_) => Err(io::Error::new(
+            Inner::Tcp { .. } => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "a simulated network needs simulated listeners",
             )),

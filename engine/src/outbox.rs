@@ -9,6 +9,7 @@ use fleetwire_codec::{
     Subscribe, SubscriptionOptions, TopicFilter, Unsuback, Unsubscribe, UnsubscribeFiltersBuf, Version,
 };
 
+use crate::clock::after;
 use crate::connection::Tools;
 use crate::core::Core;
 use crate::link::{CloseWish, Link};
@@ -174,6 +175,12 @@ impl<'a> Outbox<'a> {
         live.schedule = Some(Box::new(Schedule::new(first, period)));
         self.core.arm(link.slot);
         Ok(())
+    }
+
+    /// A moment within the next `period`, drawn evenly from the engine's seed: the first slot for [`every`](Self::every)
+    /// of a fleet that starts at once and is not to publish at once.
+    pub fn phase(&mut self, period: Duration) -> Instant {
+        after(self.core.now, period.mul_f64(self.core.random.f64()))
     }
 
     /// Ends the link's schedule.

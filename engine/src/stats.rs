@@ -21,6 +21,21 @@ impl Counter {
     }
 }
 
+impl Counters {
+    /// The shard is gone, and all that it held with it.
+    pub(crate) fn forget_holdings(&self) {
+        for held in [
+            &self.links,
+            &self.links_up,
+            &self.buffer_bytes,
+            &self.parked_bytes,
+            &self.tls_keys_bytes,
+        ] {
+            held.set(0);
+        }
+    }
+}
+
 macro_rules! counters {
     ($($name:ident $doc:literal;)*) => {
         /// Counters of one shard.
@@ -60,5 +75,6 @@ counters! {
     tls_keys_expanded "Times that a TLS key had to be expanded, because it was not kept so.";
     parked_bytes "Bytes of buffers that hold partial packets.";
     wake_ups "Passes of the event loops.";
+    deadlines "Deadlines that came up, those that had moved meanwhile included.";
     accept_errors "Times that accepting failed, for want of descriptors for example.";
 }

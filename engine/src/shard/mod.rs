@@ -67,6 +67,7 @@ pub(crate) struct ShardLoop<H, D> {
 }
 
 /// What connections of one listener get.
+#[derive(Clone)]
 pub(crate) struct ListenerOptions {
     pub(crate) tls: Option<fleetwire_tls::ServerConfig>,
     pub(crate) token: u64,
@@ -239,6 +240,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             let Some((at, id)) = self.core.timers.pop_due(self.core.now) else {
                 break;
             };
+            self.core.counters.deadlines.add(1);
             let Some(link) = self.core.links.get_mut(id) else {
                 continue;
             };

@@ -64,6 +64,7 @@
 
 mod engine;
 mod faults;
+mod peer;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -79,6 +80,8 @@ use crate::{EngineBuilder, Handler, Listener, Shard, StartError};
 pub use self::engine::SimEngine;
 use self::engine::{Runner, SimShard};
 pub use self::faults::{Faults, Reached};
+use self::peer::PeerShard;
+pub use self::peer::{Peer, PeerIo, SimPeer};
 
 /// Passes at one moment of the clock after which a run counts as stuck: somebody asks to be called again at once and
 /// has nothing to do.
@@ -168,6 +171,18 @@ impl Sim {
             self.shards.push(Rc::<SimShard<H>>::clone(shard));
         }
         Ok(SimEngine::new(shards, parts.handle))
+    }
+
+    /// Puts something into this network that listens on an address and is no engine.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn serve<P: Peer>(&mut self, address: SocketAddr, peer: P) -> Result<SimPeer<P>, StartError> {
+        let listeners = vec![self.listener(address)];
+        let (driver, _) = SimDriver::new(&self.world, listeners).map_err(StartError::Io)?;
+        let shard = PeerShard::new(driver, peer, self.now());
+        self.shards.push(Rc::<PeerShard<P>>::clone(&shard));
+        Ok(SimPeer::new(shard))
     }
 
     /// Runs for that long by the simulation's clock.

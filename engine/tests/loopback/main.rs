@@ -3,5 +3,6 @@
 mod attempts;
 mod channel;
 mod server;
+mod shards;
 mod support;
 mod traffic;

@@ -66,7 +66,7 @@ impl Ledger {
         len: usize,
     ) -> Result<(), PublishError> {
         let (seq, token) = self.next(stream);
-        let payload = payload(stream, seq, len);
+        let payload = payload_of(stream, seq, len);
         let name = self.topic(stream);
         let publish = Publish::new(TopicName::new(&name).unwrap(), &payload)
             .qos(stream.qos)
@@ -91,12 +91,32 @@ impl Ledger {
     pub(crate) fn command(&mut self, stream: Stream, len: usize, send: impl FnOnce(OwnedPublish) -> bool) {
         let (seq, token) = self.next(stream);
         let name = self.topic(stream);
-        let publish = OwnedPublish::new(TopicName::new(&name).unwrap().into(), payload(stream, seq, len));
+        let publish = OwnedPublish::new(
+            TopicName::new(&name).unwrap().into(),
+            payload_of(stream, seq, len),
+        );
         if send(publish.qos(stream.qos).token(token)) {
             self.took(stream);
             let packet = None;
             self.pending.insert(token, Pending { stream, seq, packet });
         }
+    }
+
+    /// The next message of a stream, for another implementation to send: topic, number and payload.
+    pub(crate) fn send(&mut self, stream: Stream, len: usize) -> (String, u64, Vec<u8>) {
+        let (seq, _) = self.next(stream);
+        self.took(stream);
+        (self.topic(stream), seq, payload_of(stream, seq, len))
+    }
+
+    /// What was acknowledged has arrived.
+    pub(crate) fn assert_received(&self, stream: Stream, seq: u64) {
+        let arrived = self.seen.get(&stream).is_some_and(|seen| seen.all.contains(&seq));
+        assert!(
+            arrived,
+            "{} {stream:?} {seq}: acknowledged, and never received",
+            self.direction
+        );
     }
 
     fn next(&self, stream: Stream) -> (u64, u64) {
@@ -132,15 +152,7 @@ impl Ledger {
             assert_eq!(packet, (link, ack.packet_id));
         }
         self.acked += 1;
-        let arrived = self
-            .seen
-            .get(&pending.stream)
-            .is_some_and(|seen| seen.all.contains(&pending.seq));
-        assert!(
-            arrived,
-            "{} {:?} {}: acknowledged, and never received",
-            self.direction, pending.stream, pending.seq
-        );
+        self.assert_received(pending.stream, pending.seq);
     }
 
     pub(crate) fn refused(&mut self, ack: &Ack) {
@@ -155,13 +167,21 @@ impl Ledger {
 
     /// A message has arrived: it is whole, the right one, and in order.
     pub(crate) fn receive(&mut self, message: &Message<'_>, keep: bool) -> Stream {
-        let (stream, seq) = read(message.payload);
+        if keep {
+            self.kept.push_back((message.retain(), message.payload.to_vec()));
+        }
+        self.take(message.topic.as_str(), message.qos, message.payload)
+    }
+
+    /// The same of a message that another implementation has received.
+    pub(crate) fn take(&mut self, topic: &str, qos: QoS, payload: &[u8]) -> Stream {
+        let (stream, seq) = read(payload);
         let direction = self.direction;
         let what = format!("{direction} {stream:?} {seq}");
-        assert_eq!(message.topic.as_str(), self.topic(stream), "{what}");
-        assert_eq!(message.qos, stream.qos, "{what}");
+        assert_eq!(topic, self.topic(stream), "{what}");
+        assert_eq!(qos, stream.qos, "{what}");
         assert!(
-            message.payload == payload(stream, seq, message.payload.len()),
+            payload == payload_of(stream, seq, payload.len()),
             "{what}: the payload is not the one that was sent"
         );
         let sent = self.next_seq.get(&stream).copied().unwrap_or(0);
@@ -171,9 +191,6 @@ impl Ledger {
         seen.next = seq + 1;
         assert!(seen.all.insert(seq), "{what}: twice");
         self.received += 1;
-        if keep {
-            self.kept.push_back((message.retain(), message.payload.to_vec()));
-        }
         stream
     }
 
@@ -204,7 +221,7 @@ impl Ledger {
 
 const HEAD_LEN: usize = 14;
 
-fn payload(stream: Stream, seq: u64, len: usize) -> Vec<u8> {
+pub(crate) fn payload_of(stream: Stream, seq: u64, len: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len.max(HEAD_LEN));
     bytes.extend(stream.device.to_be_bytes());
     bytes.push(stream.topic);

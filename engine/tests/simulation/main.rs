@@ -8,6 +8,8 @@
 //! ```
 
 mod devices;
+mod foreign;
+mod idle;
 mod ledger;
 mod regressions;
 mod seeds;

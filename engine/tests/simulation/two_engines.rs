@@ -74,7 +74,7 @@ fn chance(random: &mut fastrand::Rng, most: f64) -> f64 {
     most * 10f64.powf(-3.0 * random.f64())
 }
 
-fn faults(random: &mut fastrand::Rng) -> Faults {
+pub(crate) fn faults(random: &mut fastrand::Rng) -> Faults {
     let millis = |random: &mut fastrand::Rng, most| Duration::from_millis(random.u64(0..=most));
     let mut faults = Faults::none();
     faults.delay = millis(random, 50);
@@ -102,7 +102,7 @@ fn faults(random: &mut fastrand::Rng) -> Faults {
     faults
 }
 
-fn limits(random: &mut fastrand::Rng) -> Limits {
+pub(crate) fn limits(random: &mut fastrand::Rng) -> Limits {
     let some = |random: &mut fastrand::Rng, low: u32, high: u32| 1usize << random.u32(low..=high);
     Limits::default()
         .handshakes_max(random.usize(1..10))
@@ -117,17 +117,32 @@ fn limits(random: &mut fastrand::Rng) -> Limits {
         .commands_max(random.usize(1..50))
 }
 
-fn scenario(seed: u64) -> Tally {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut sim = Sim::new(random.u64(..));
-    let habits = Habits {
+pub(crate) fn draw_habits(random: &mut fastrand::Rng) -> Habits {
+    Habits {
         devices: random.u32(1..8),
         qos_max: [QoS::AtLeastOnce, QoS::ExactlyOnce][random.usize(0..2)],
         payload_max: 1 << random.u32(6..15),
         period: Duration::from_millis(random.u64(100..2000)),
         keep_alive: Duration::from_secs(random.u64(1..20)),
-        mischief: chance(&mut random, 0.3),
-    };
+        mischief: chance(random, 0.3),
+    }
+}
+
+pub(crate) fn draw_plan(random: &mut fastrand::Rng) -> Plan {
+    let mut way = Way::tcp("10.0.0.1", 1883);
+    way.resolve().unwrap();
+    Plan::new(way)
+        .connect_timeout(Duration::from_millis(random.u64(500..10_000)))
+        .backoff(Backoff::new(
+            Duration::from_millis(random.u64(1..500)),
+            Duration::from_millis(random.u64(500..5_000)),
+        ))
+}
+
+fn scenario(seed: u64) -> Tally {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut sim = Sim::new(random.u64(..));
+    let habits = draw_habits(&mut random);
     let (up, down) = (Ledger::shared("up"), Ledger::shared("down"));
     let calm = Arc::new(AtomicBool::new(false));
     let address = "10.0.0.1:1883".parse().unwrap();
@@ -146,14 +161,7 @@ fn scenario(seed: u64) -> Tally {
     let server_seed = random.u64(..);
     let server = sim.start(builder, |_| make(server_seed)).unwrap();
 
-    let mut way = Way::tcp("10.0.0.1", 1883);
-    way.resolve().unwrap();
-    let plan = Plan::new(way)
-        .connect_timeout(Duration::from_millis(random.u64(500..10_000)))
-        .backoff(Backoff::new(
-            Duration::from_millis(random.u64(1..500)),
-            Duration::from_millis(random.u64(500..5_000)),
-        ));
+    let plan = draw_plan(&mut random);
     let builder = Engine::builder()
         .limits(limits(&mut random))
         .seed(random.u64(..))
@@ -241,7 +249,7 @@ fn scenario(seed: u64) -> Tally {
 }
 
 /// Commands of another thread, to links that may be there, not there any more, or full.
-fn command(
+pub(crate) fn command(
     client: &SimEngine<Devices>,
     random: &mut fastrand::Rng,
     up: &super::ledger::Shared,

@@ -1,0 +1,249 @@
+//! The other side of a connection, without an engine.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Instant;
+
+use fleetwire_codec::buffer::{Pool, PoolLimits};
+
+use super::engine::Runner;
+use crate::driver::{Completion, Driver, Key, SimDriver, Targets};
+
+/// Bytes that one read brings at most, and one write takes.
+const CHUNK: usize = 4096;
+
+/// Whatever speaks over connections of a simulation and is no engine: another implementation of MQTT, or a script.
+pub trait Peer: 'static {
+    /// A connection is there that somebody has made.
+    fn on_accepted(&mut self, connection: u32, io: &mut PeerIo);
+
+    /// Bytes have come, cut anywhere.
+    fn on_bytes(&mut self, connection: u32, bytes: &[u8], io: &mut PeerIo);
+
+    /// The other side has ended the connection, in order or not, and it is closed; not after this side's own
+    /// [`PeerIo::close`].
+    fn on_closed(&mut self, connection: u32, io: &mut PeerIo);
+
+    /// The moment has come that [`PeerIo::wake_at`] has named.
+    fn on_timer(&mut self, io: &mut PeerIo) {
+        let _ = io;
+    }
+}
+
+/// What a [`Peer`] can do. Connections are numbered from 0, and no number comes twice.
+#[derive(Debug)]
+pub struct PeerIo {
+    now: Instant,
+    connections: BTreeMap<Key, Output>,
+    wake_at: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    waiting: Vec<u8>,
+    sending: bool,
+    /// To be closed: in order, or with a reset.
+    close: Option<bool>,
+}
+
+impl PeerIo {
+    /// The clock.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Sends bytes behind all that wait already. There is no bound.
+    pub fn send(&mut self, connection: u32, bytes: &[u8]) {
+        if let Some(output) = self.connections.get_mut(&connection)
+            && output.close.is_none()
+        {
+            output.waiting.extend_from_slice(bytes);
+        }
+    }
+
+    /// Closes the connection; of what waits, only what the network takes at once is still sent.
+    pub fn close(&mut self, connection: u32) {
+        if let Some(output) = self.connections.get_mut(&connection) {
+            output.close.get_or_insert(false);
+        }
+    }
+
+    /// Breaks the connection with a reset.
+    pub fn abort(&mut self, connection: u32) {
+        if let Some(output) = self.connections.get_mut(&connection) {
+            output.close = Some(true);
+        }
+    }
+
+    /// Asks for [`Peer::on_timer`] at that moment, instead of the one that was asked for before.
+    pub fn wake_at(&mut self, at: Option<Instant>) {
+        self.wake_at = at;
+    }
+}
+
+pub(super) struct PeerShard<P> {
+    state: RefCell<State<P>>,
+}
+
+struct State<P> {
+    driver: SimDriver,
+    pool: Pool,
+    buffer: Buffer,
+    io: PeerIo,
+    peer: P,
+    next_key: Key,
+}
+
+struct Buffer([u8; CHUNK]);
+
+impl Targets for Buffer {
+    fn receive(&mut self, _key: Key) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl<P: Peer> PeerShard<P> {
+    pub(super) fn new(driver: SimDriver, peer: P, now: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            state: RefCell::new(State {
+                driver,
+                pool: Pool::new(PoolLimits::default()),
+                buffer: Buffer([0; CHUNK]),
+                io: PeerIo {
+                    now,
+                    connections: BTreeMap::new(),
+                    wake_at: None,
+                },
+                peer,
+                next_key: 0,
+            }),
+        })
+    }
+
+    pub(super) fn with_peer<R>(&self, look: impl FnOnce(&mut P, &mut PeerIo) -> R) -> Option<R> {
+        let mut state = self.state.try_borrow_mut().ok()?;
+        let state = &mut *state;
+        let answer = look(&mut state.peer, &mut state.io);
+        state.flush();
+        Some(answer)
+    }
+}
+
+impl<P: Peer> State<P> {
+    fn turn(&mut self) -> io::Result<()> {
+        self.io.now = self.driver.wait(None)?;
+        while let Some(completion) = self.driver.next(&mut self.buffer) {
+            match completion {
+                Completion::Accepted { incoming, .. } => {
+                    let key = self.next_key;
+                    self.next_key += 1;
+                    self.driver.adopt(key, incoming)?;
+                    self.io.connections.insert(key, Output::default());
+                    self.peer.on_accepted(key, &mut self.io);
+                }
+                Completion::Received { key, len } => {
+                    let bytes = self.buffer.0.get(..len).unwrap_or_default();
+                    if self
+                        .io
+                        .connections
+                        .get(&key)
+                        .is_some_and(|output| output.close.is_none())
+                    {
+                        self.peer.on_bytes(key, bytes, &mut self.io);
+                    }
+                }
+                Completion::Sent { key, block } => {
+                    self.pool.put(block);
+                    if let Some(output) = self.io.connections.get_mut(&key) {
+                        output.sending = false;
+                    }
+                }
+                Completion::Closed { key, .. } => {
+                    let told = self
+                        .io
+                        .connections
+                        .remove(&key)
+                        .is_some_and(|output| output.close.is_none());
+                    self.driver.close(key, false);
+                    if told {
+                        self.peer.on_closed(key, &mut self.io);
+                    }
+                }
+                // What cannot be accepted now waits; nobody dials here.
+                Completion::AcceptFailed { .. } | Completion::Connected { .. } => {}
+            }
+        }
+        if self.io.wake_at.is_some_and(|at| at <= self.io.now) {
+            self.io.wake_at = None;
+            self.peer.on_timer(&mut self.io);
+        }
+        self.flush();
+        Ok(())
+    }
+
+    /// Hands output to the driver, and closes what is to be closed.
+    fn flush(&mut self) {
+        let Self { driver, pool, io, .. } = self;
+        io.connections.retain(|key, output| {
+            let len = output.waiting.len().min(CHUNK);
+            if len > 0
+                && !output.sending
+                && output.close != Some(true)
+                && let Some(mut block) = pool.take(len)
+                && let Some(room) = block.bytes_mut().and_then(|bytes| bytes.get_mut(..len))
+            {
+                for (place, byte) in room.iter_mut().zip(output.waiting.drain(..len)) {
+                    *place = byte;
+                }
+                output.sending = true;
+                driver.submit_send(*key, block, 0..len);
+            }
+            if let Some(reset) = output.close {
+                driver.close(*key, reset);
+            }
+            output.close.is_none()
+        });
+    }
+}
+
+impl<P: Peer> Runner for PeerShard<P> {
+    fn is_ready(&self) -> bool {
+        self.state.borrow().driver.is_ready()
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        self.state.borrow().io.wake_at
+    }
+
+    fn turn(&self) -> io::Result<()> {
+        self.state.borrow_mut().turn()
+    }
+
+    fn has_ended(&self) -> bool {
+        false
+    }
+}
+
+/// A peer that [`Sim::serve`](super::Sim::serve) has put into the network.
+pub struct SimPeer<P> {
+    shard: Rc<PeerShard<P>>,
+}
+
+impl<P: Peer> SimPeer<P> {
+    pub(super) fn new(shard: Rc<PeerShard<P>>) -> Self {
+        Self { shard }
+    }
+
+    /// Looks at the peer, or has it do something. `None` from within its own calls.
+    pub fn with<R>(&self, look: impl FnOnce(&mut P, &mut PeerIo) -> R) -> Option<R> {
+        self.shard.with_peer(look)
+    }
+}
+
+impl<P> std::fmt::Debug for SimPeer<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimPeer").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! Servers of several shards, and what is left when one of them fails.
+
+use std::io::{Read, Write};
+use std::time::Instant;
+
+use fleetwire_codec::Properties;
+use fleetwire_engine::{
+    At, Engine, Event, HandleError, Handler, LinkId, Listener, Outbox, Shard, StartError,
+};
+
+use crate::support::{WAIT, any_port, connect_by_hand};
+
+/// Accepts everybody; a message makes it panic.
+struct Fragile {
+    shard: usize,
+    links: Vec<LinkId>,
+    told: std::sync::mpsc::Sender<LinkId>,
+}
+
+impl Handler for Fragile {
+    fn on_start(&mut self, shard: Shard, _: &mut Outbox<'_>) {
+        self.shard = shard.index;
+    }
+
+    fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {
+        match event {
+            Event::Connect(_) => {
+                assert_eq!(at.link.shard(), self.shard);
+                out.accept(at.link, false, Properties::EMPTY, 0).unwrap();
+                self.links.push(at.link);
+                let _ = self.told.send(at.link);
+            }
+            Event::Message(_) => panic!("on purpose"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn every_shard_listens_and_one_that_fails_takes_no_other_along() {
+    let listener = Listener::bind_shared(any_port()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (told, accepted) = std::sync::mpsc::channel();
+    let engine = Engine::builder()
+        .shards(2)
+        .listen(listener, None, 0)
+        .start(|_| Fragile {
+            shard: 0,
+            links: Vec::new(),
+            told: told.clone(),
+        })
+        .unwrap();
+    // The system picks a shard by a hash of the addresses: that all of 64 land on one is as good as impossible.
+    let mut clients: Vec<_> = (0..64)
+        .map(|index| {
+            let client = connect_by_hand(address, &index.to_string());
+            (client, accepted.recv_timeout(WAIT).unwrap())
+        })
+        .collect();
+    let on =
+        |clients: &[(_, LinkId)], shard| clients.iter().filter(|(_, link)| link.shard() == shard).count();
+    assert!(on(&clients, 0) > 0 && on(&clients, 1) > 0);
+
+    // PUBLISH at QoS 0, on topic "a", without payload.
+    let (client, fallen) = clients.first_mut().unwrap();
+    let fallen = *fallen;
+    client.write_all(b"\x30\x03\x00\x01a").unwrap();
+    for (client, link) in &mut clients {
+        if link.shard() == fallen.shard() {
+            // Closed or reset, as unread input will have it.
+            assert!(
+                matches!(client.read(&mut [0; 16]), Ok(0) | Err(_)),
+                "its shard is gone"
+            );
+        } else {
+            // PINGREQ and PINGRESP.
+            client.write_all(b"\xc0\x00").unwrap();
+            let mut answer = [0; 2];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, *b"\xd0\x00");
+        }
+    }
+    let left = (clients.len() - on(&clients, fallen.shard())) as u64;
+    let patience = Instant::now() + WAIT;
+    while engine.stats().links_up != left {
+        assert!(Instant::now() < patience, "{:?}", engine.stats());
+        std::thread::yield_now();
+    }
+    assert_eq!(engine.handle().close(fallen), Err(HandleError::Stopped));
+    // Whoever comes now is accepted by the other.
+    for index in 64..80 {
+        let _client = connect_by_hand(address, &index.to_string());
+        assert_ne!(accepted.recv_timeout(WAIT).unwrap().shard(), fallen.shard());
+    }
+    let end = engine.shutdown(WAIT);
+    assert_eq!(end.failed, [(fallen.shard(), "panicked: on purpose".to_owned())]);
+    assert_eq!(end.handlers.len(), 1);
+}
+
+#[test]
+fn listeners_of_several_shards_have_to_be_shared() {
+    let listener = Listener::bind(any_port()).unwrap();
+    let (told, _accepted) = std::sync::mpsc::channel();
+    let refused = Engine::builder()
+        .shards(2)
+        .listen(listener, None, 0)
+        .start(|_| Fragile {
+            shard: 0,
+            links: Vec::new(),
+            told: told.clone(),
+        });
+    assert!(matches!(refused, Err(StartError::ListenersNotShared)));
+}
