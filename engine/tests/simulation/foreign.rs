@@ -352,7 +352,7 @@ fn scenario(seed: u64) -> Tally {
         tally: Tally::default(),
     };
     let foreign = sim.serve("10.0.0.1:1883".parse().unwrap(), foreign).unwrap();
-    let plan = draw_plan(&mut random);
+    let plan = draw_plan(&mut random, None);
     let builder = Engine::builder().limits(limits(&mut random)).seed(random.u64(..));
     let device_seed = random.u64(..);
     let client = sim
@@ -377,7 +377,7 @@ fn scenario(seed: u64) -> Tally {
     sim.set_faults(Faults::none());
     calm.store(true, Ordering::Relaxed);
     for ledger in [&up, &down] {
-        ledger.lock().unwrap().let_go(0);
+        ledger.lock().unwrap().keep_nothing();
     }
     let at_rest = sim
         .run_until(Duration::from_secs(300), || {
@@ -406,8 +406,7 @@ fn scenario(seed: u64) -> Tally {
     sim.run_for(Duration::from_secs(60)).unwrap();
 
     for ledger in [&up, &down] {
-        let mut ledger = ledger.lock().unwrap();
-        ledger.let_go(0);
+        let ledger = ledger.lock().unwrap();
         ledger.assert_settled();
         tally.add("messages", ledger.received);
     }

@@ -43,6 +43,8 @@ pub(crate) struct Ledger {
     pub(crate) refused: u64,
     pub(crate) dropped: u64,
     pub(crate) received: u64,
+    /// Nothing is kept any more.
+    at_end: bool,
     /// Payloads that are kept beyond their event.
     kept: VecDeque<(Bytes, Vec<u8>)>,
 }
@@ -167,7 +169,7 @@ impl Ledger {
 
     /// A message has arrived: it is whole, the right one, and in order.
     pub(crate) fn receive(&mut self, message: &Message<'_>, keep: bool) -> Stream {
-        if keep {
+        if keep && !self.at_end {
             self.kept.push_back((message.retain(), message.payload.to_vec()));
         }
         self.take(message.topic.as_str(), message.qos, message.payload)
@@ -201,6 +203,12 @@ impl Ledger {
                 assert!(kept == copy, "{}: a kept payload has changed", self.direction);
             }
         }
+    }
+
+    /// The end is near: nothing is kept any more.
+    pub(crate) fn keep_nothing(&mut self) {
+        self.at_end = true;
+        self.let_go(0);
     }
 
     pub(crate) fn pending(&self) -> usize {
