@@ -67,7 +67,8 @@ impl Handler for Guest {
         let mut form = ConnectForm::new("guest");
         form.keep_alive = 10 * SECOND;
         let link = out.open_with(&plan(), 0, form).unwrap();
-        out.every(link, out.now() + SECOND, SECOND).unwrap();
+        let period = if self.closes { SECOND / 100 } else { SECOND };
+        out.every(link, out.now() + SECOND, period).unwrap();
         self.link = Some(link);
     }
 
@@ -76,7 +77,8 @@ impl Handler for Guest {
             Event::Due(_) => {
                 self.due += 1;
                 let topic = TopicName::new("a").unwrap();
-                while self.fills && out.publish(at.link, Publish::new(topic, &[0; 1000])).is_ok() {}
+                // Each is of 8 bytes, so that what is full has no room for a PINGREQ's two.
+                while self.fills && out.publish(at.link, Publish::new(topic, &[0; 2])).is_ok() {}
                 self.full += u32::from(self.fills);
                 if self.closes {
                     out.close(at.link);
@@ -141,6 +143,10 @@ fn a_slow_peer_is_not_a_dead_one() {
 #[test]
 fn no_schedule_outlives_its_link() {
     let mut sim = Sim::new(1);
+    // The connection's last bytes take longer than many slots.
+    let mut faults = Faults::none();
+    faults.delay = SECOND / 20;
+    sim.set_faults(faults);
     let host = host(&mut sim, false);
     let guest = || Guest {
         closes: true,
