@@ -288,6 +288,24 @@ fn sending() {
     }
 }
 
+/// More output than one block holds.
+#[test]
+fn sending_in_bursts() {
+    let mut pool = Pool::new(PoolLimits::default());
+    let mut out = SendBuf::new(Framing::PLAIN, 256 * 1024);
+    let mut burst = || {
+        for _ in 0..100 {
+            out.append(&mut pool, &[7; 1000]).unwrap();
+        }
+        while let Some((block, _)) = out.take_ready(seal).unwrap() {
+            out.sent(&mut pool, block);
+        }
+        assert!(out.is_empty());
+    };
+    burst();
+    without_allocating("bursts", || (0..10).for_each(|_| burst()));
+}
+
 /// Leaves the plaintext as it is and shows the record around it.
 fn seal(block: &mut [u8], plain: std::ops::Range<usize>) -> Result<std::ops::Range<usize>, ()> {
     block[plain.end..plain.end + 17].fill(0xEE);

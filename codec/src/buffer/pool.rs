@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::Block;
 use super::block::{Copied, Home};
+use super::send::Queue;
 use super::sync::{Arc, AtomicU64, Memory, Receiver, bounded, zeroed};
 
 /// The blocks of one shard.
@@ -16,6 +17,8 @@ use super::sync::{Arc, AtomicU64, Memory, Receiver, bounded, zeroed};
 pub struct Pool {
     free: [Vec<Block>; CLASSES.len()],
     arrivals: Receiver<Memory>,
+    /// Empty ones, for connections whose output takes more than one block.
+    queues: Vec<Queue>,
     home: Arc<Home>,
     limits: PoolLimits,
     blocks_taken: u64,
@@ -49,6 +52,7 @@ impl Pool {
         Self {
             free: Default::default(),
             arrivals,
+            queues: Vec::new(),
             home: Arc::new(home),
             limits,
             blocks_taken: 0,
@@ -119,6 +123,16 @@ impl Pool {
             bytes_moved: copied.moved.load(Relaxed),
             bytes_kept_as_copy: copied.kept.load(Relaxed),
             takes_refused: self.takes_refused,
+        }
+    }
+
+    pub(super) fn take_queue(&mut self) -> Queue {
+        self.queues.pop().unwrap_or_default()
+    }
+
+    pub(super) fn put_queue(&mut self, queue: Queue) {
+        if self.queues.len() < QUEUES_MAX && queue.capacity() <= QUEUE_LEN_MAX {
+            self.queues.push(queue);
         }
     }
 
@@ -318,6 +332,9 @@ const CLASSES: [Class; 6] = [
     },
 ];
 
+/// How many empty queues stay with the pool, and how long they may have been: 64 * 64 * 16 bytes are 64 KiB.
+const QUEUES_MAX: usize = 64;
+const QUEUE_LEN_MAX: usize = 64;
 const COMING_HOME_BOUND: usize = 65_536;
 /// The length of a shard's hot block, in bytes.
 pub const HOT_BLOCK_LEN: usize = 65_536;

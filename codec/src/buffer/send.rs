@@ -26,12 +26,8 @@ mod tests;
 pub struct SendBuf {
     /// The newest block, with room behind its end.
     open: Option<Output>,
-    /// Blocks in front of the open one, oldest first.
-    #[allow(
-        clippy::box_collection,
-        reason = "it is there only while output waits, and an idle connection pays for the pointer alone"
-    )]
-    closed: Option<Box<VecDeque<Output>>>,
+    /// Blocks in front of the open one, oldest first. The queue is the pool's, and goes back when it is empty.
+    closed: Option<Queue>,
     /// Bytes in the blocks above.
     queued: u32,
     /// Bytes in the block at the driver.
@@ -42,9 +38,13 @@ pub struct SendBuf {
     framing: Framing,
 }
 
+/// Blocks of output in a row. It is there only while they wait, and an idle connection pays for the pointer alone.
+#[allow(clippy::box_collection, reason = "most of the time there is none")]
+pub(super) type Queue = Box<VecDeque<Output>>;
+
 /// A block with output at `head..end`.
 #[derive(Debug)]
-struct Output {
+pub(super) struct Output {
     block: Block,
     end: u32,
     head: u16,
@@ -173,7 +173,7 @@ impl SendBuf {
         let mut output = Output::new(block, Framing::PLAIN);
         output.end = bytes.len() as u32;
         self.queued += output.end;
-        let closed = self.closed.get_or_insert_default();
+        let closed = self.closed.get_or_insert_with(|| pool.take_queue());
         let index = closed.iter().position(unsealed).unwrap_or(closed.len());
         closed.insert(index, output);
         Ok(())
@@ -189,10 +189,11 @@ impl SendBuf {
             left -= taken;
             if output.len() > 0 {
                 self.open = Some(output);
-                return;
+                break;
             }
             pool.put(output.block);
         }
+        self.return_queue(pool);
     }
 
     /// Hands out the oldest block with the range of it that is to be sent, sealed before if it holds plaintext of a
@@ -231,6 +232,7 @@ impl SendBuf {
     pub fn sent(&mut self, pool: &mut Pool, block: Block) {
         self.in_flight = 0;
         pool.put(block);
+        self.return_queue(pool);
     }
 
     /// Drops all output that was not handed out.
@@ -283,7 +285,10 @@ impl SendBuf {
         match self.open.replace(Output::new(block, framing)) {
             // Something was reserved and not committed.
             Some(before) if before.len() == 0 => pool.put(before.block),
-            Some(before) => self.closed.get_or_insert_default().push_back(before),
+            Some(before) => {
+                let closed = self.closed.get_or_insert_with(|| pool.take_queue());
+                closed.push_back(before);
+            }
             None => {}
         }
         Ok(())
@@ -301,27 +306,21 @@ impl SendBuf {
 
     fn pop_oldest(&mut self) -> Option<Output> {
         self.reserved = 0;
-        let Some(closed) = &mut self.closed else {
-            return self.open.take();
-        };
-        let oldest = closed.pop_front();
-        if closed.is_empty() {
-            self.closed = None;
-        }
-        oldest
+        let closed = self.closed.as_mut().and_then(|closed| closed.pop_front());
+        closed.or_else(|| self.open.take())
     }
 
     fn pop_newest(&mut self) -> Option<Output> {
         self.reserved = 0;
-        if let Some(open) = self.open.take() {
-            return Some(open);
+        let open = self.open.take();
+        open.or_else(|| self.closed.as_mut()?.pop_back())
+    }
+
+    /// Gives the queue back if nothing is in it.
+    fn return_queue(&mut self, pool: &mut Pool) {
+        if let Some(closed) = self.closed.take_if(|closed| closed.is_empty()) {
+            pool.put_queue(closed);
         }
-        let closed = self.closed.as_mut()?;
-        let newest = closed.pop_back();
-        if closed.is_empty() {
-            self.closed = None;
-        }
-        newest
     }
 }
 
