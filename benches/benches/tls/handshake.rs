@@ -1,7 +1,8 @@
-//! A whole handshake with mutual TLS and ALPN in memory: both sides of it, from nothing to established.
+//! A whole handshake with mutual TLS and ALPN in memory, from nothing to established and freed: what it takes of the
+//! client, and what of the server.
 //!
 //! What is compared: a pair of `TlsSession`s, and pairs of rustls's connections, buffered and unbuffered. All have the same
-//! certificates (P-256), the same provider, one version of TLS, one ALPN name, a required client certificate, no
+//! certificates (the server's P-256), the same provider, one version of TLS, one ALPN name, a required client certificate, no
 //! tickets and no session store. All make a client configuration for the one device in each handshake, with the
 //! device's key parsed from DER, as a fleet must that gives each device its own identity and keeps no keys at rest.
 //! Flights go from side to side whole, through one buffer for each direction, until nobody has more to say.
@@ -10,12 +11,13 @@
 //! sides check the ALPN name that was negotiated.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fleetwire_endpoint::pki::{DeviceCertificate, KeyType, Pki};
 use fleetwire_tls::{
-    ClientAuth, ClientConfig, ClientConfigBuilder, Identity, Opened, Roots, Scratch, ServerConfig,
-    ServerConfigBuilder, ServerName, TlsSession, Versions,
+    ClientAuth, ClientConfig, ClientConfigBuilder, Identity, KeyExchangeGroup, Opened, Roots, Scratch,
+    ServerConfig, ServerConfigBuilder, ServerName, TlsSession, Versions,
 };
 use rustls::client::{Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs;
@@ -23,50 +25,116 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::unbuffered::{ConnectionState, EncodeError};
-use rustls::{ClientConnection, RootCertStore, ServerConnection, SupportedProtocolVersion};
+use rustls::{ClientConnection, RootCertStore, ServerConnection};
 
-use crate::records::{Case, time};
+use crate::records::Case;
 use crate::world::drive;
 
 const ALPN: &[u8] = b"x-amzn-mqtt-ca";
 const SERVER: &str = "localhost";
 
 pub(crate) fn handshake(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("tls/handshake/client-server");
-    group.throughput(Throughput::Elements(1));
-    each_version(|version, cases| {
-        for (case, mut run) in cases {
-            group.bench_function(BenchmarkId::new(case, version), |bencher| {
-                bencher.iter_custom(&mut run);
-            });
-        }
-    });
-    group.finish();
+    for (who, name) in [
+        (Who::Client, "tls/handshake/client"),
+        (Who::Server, "tls/handshake/server"),
+    ] {
+        let mut group = criterion.benchmark_group(name);
+        group.throughput(Throughput::Elements(1));
+        each_kind(who, |kind, cases| {
+            for (case, mut run) in cases {
+                group.bench_function(BenchmarkId::new(case, kind), |bencher| {
+                    bencher.iter_custom(&mut run);
+                });
+            }
+        });
+        group.finish();
+    }
 }
 
-/// Hands out what is compared for each version of TLS.
-pub(crate) fn each_version(mut handle: impl FnMut(&str, Vec<Case<'_>>)) {
+/// Hands out what is compared for each kind of handshake: version, key of the device, group of the key exchange.
+pub(crate) fn each_kind(who: Who, mut handle: impl FnMut(&str, Vec<Case<'_>>)) {
+    use KeyExchangeGroup::{X25519, X25519MlKem768};
     let pki = Pki::throw_away([SERVER]).expect("certificates can be made");
-    let device = pki
-        .issue_device("device-0042", KeyType::P256, None)
-        .expect("a certificate can be made");
-    for (version, ours, bare) in [
-        ("tls12-p256", Versions::Tls12, &rustls::version::TLS12),
-        ("tls13-p256", Versions::Tls13, &rustls::version::TLS13),
+    let device = |key| {
+        pki.issue_device("device-0042", key, None)
+            .expect("a certificate can be made")
+    };
+    let (p256, rsa) = (device(KeyType::P256), device(KeyType::Rsa2048));
+    for (kind, versions, device, group) in [
+        ("tls12-p256-x25519", Versions::Tls12, &p256, X25519),
+        ("tls12-rsa2048-x25519", Versions::Tls12, &rsa, X25519),
+        ("tls13-p256-x25519", Versions::Tls13, &p256, X25519),
+        (
+            "tls13-p256-x25519mlkem768",
+            Versions::Tls13,
+            &p256,
+            X25519MlKem768,
+        ),
+        ("tls13-rsa2048-x25519", Versions::Tls13, &rsa, X25519),
     ] {
-        let (ours, bare) = (Ours::new(&pki, &device, ours), Bare::new(&pki, &device, bare));
+        let ours = Ours::new(&pki, device, versions, group);
+        let bare = Bare::new(&pki, device, versions, group);
         let cases: Vec<Case<'_>> = vec![
-            ("sessions", Box::new(|count| time(count, || ours.shake_hands()))),
+            (
+                "sessions",
+                Box::new(|count| who.time(count, |clock| ours.shake_hands(clock))),
+            ),
             (
                 "rustls-unbuffered",
-                Box::new(|count| time(count, || bare.shake_hands_unbuffered())),
+                Box::new(|count| who.time(count, |clock| bare.shake_hands_unbuffered(clock))),
             ),
             (
                 "rustls-buffered",
-                Box::new(|count| time(count, || bare.shake_hands())),
+                Box::new(|count| who.time(count, |clock| bare.shake_hands(clock))),
             ),
         ];
-        handle(version, cases);
+        handle(kind, cases);
+    }
+}
+
+/// Whose time is told.
+#[derive(Clone, Copy)]
+pub(crate) enum Who {
+    Client,
+    Server,
+    Both,
+}
+
+impl Who {
+    fn time(self, count: u64, mut run: impl FnMut(&mut Clock)) -> Duration {
+        let mut clock = Clock::default();
+        for _ in 0..count {
+            run(&mut clock);
+        }
+        match self {
+            Self::Client => clock.client,
+            Self::Server => clock.server,
+            Self::Both => clock.client + clock.server,
+        }
+    }
+}
+
+/// What each side has taken.
+#[derive(Default)]
+struct Clock {
+    client: Duration,
+    server: Duration,
+}
+
+impl Clock {
+    fn client<T>(&mut self, run: impl FnOnce() -> T) -> T {
+        Self::add(&mut self.client, run)
+    }
+
+    fn server<T>(&mut self, run: impl FnOnce() -> T) -> T {
+        Self::add(&mut self.server, run)
+    }
+
+    fn add<T>(spent: &mut Duration, run: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let answer = run();
+        *spent += start.elapsed();
+        answer
     }
 }
 
@@ -78,7 +146,7 @@ struct Ours {
 }
 
 impl Ours {
-    fn new(pki: &Pki, device: &DeviceCertificate, versions: Versions) -> Self {
+    fn new(pki: &Pki, device: &DeviceCertificate, versions: Versions, group: KeyExchangeGroup) -> Self {
         let roots = Roots::from_pem(pki.ca_pem().as_bytes()).expect("it is a CA");
         let server_key = pki.server_key_der().secret_pkcs8_der().to_vec();
         let server = Identity::from_der(vec![pki.server_der().to_vec()], server_key).expect("they fit");
@@ -87,11 +155,13 @@ impl Ours {
                 .roots(roots.clone())
                 .alpn(vec![ALPN.to_vec()])
                 .versions(versions)
+                .key_exchange_groups(&[group])
                 .build()
                 .expect("the settings are sound"),
             server: ServerConfigBuilder::new(server)
                 .alpn(ALPN, ClientAuth::Required(roots))
                 .versions(versions)
+                .key_exchange_groups(&[group])
                 .build()
                 .expect("the settings are sound"),
             name: ServerName::parse(SERVER).expect("it is a DNS name"),
@@ -100,19 +170,22 @@ impl Ours {
         }
     }
 
-    fn shake_hands(&self) {
-        let client = TlsSession::client(&self.client, &self.name, Some(&self.device));
-        let mut client = Side::new(client.expect("the key can be parsed"));
-        let mut server = Side::new(TlsSession::server(&self.server));
-        client
-            .session
-            .start(&mut client.out)
-            .expect("there is randomness");
+    fn shake_hands(&self, clock: &mut Clock) {
+        let mut client = clock.client(|| {
+            let client = TlsSession::client(&self.client, &self.name, Some(&self.device));
+            let mut client = Side::new(client.expect("the key can be parsed"));
+            let started = client.session.start(&mut client.out);
+            started.expect("there is randomness");
+            client
+        });
+        let mut server = clock.server(|| Side::new(TlsSession::server(&self.server)));
         while !client.out.is_empty() || !server.out.is_empty() {
-            server.deliver(&mut client.out);
-            client.deliver(&mut server.out);
+            clock.server(|| server.deliver(&mut client.out));
+            clock.client(|| client.deliver(&mut server.out));
         }
         assert!(client.established && server.established);
+        clock.client(|| drop(client));
+        clock.server(|| drop(server));
     }
 }
 
@@ -166,8 +239,17 @@ struct Bare {
 }
 
 impl Bare {
-    fn new(pki: &Pki, device: &DeviceCertificate, version: &'static SupportedProtocolVersion) -> Self {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+    fn new(pki: &Pki, device: &DeviceCertificate, versions: Versions, group: KeyExchangeGroup) -> Self {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.kx_groups = vec![match group {
+            KeyExchangeGroup::X25519MlKem768 => aws_lc_rs::kx_group::X25519MLKEM768,
+            _ => aws_lc_rs::kx_group::X25519,
+        }];
+        let provider = Arc::new(provider);
+        let version = match versions {
+            Versions::Tls12 => &rustls::version::TLS12,
+            _ => &rustls::version::TLS13,
+        };
         let mut roots = RootCertStore::empty();
         roots.add(pki.ca_der().clone()).expect("it is a CA");
         let roots = Arc::new(roots);
@@ -210,48 +292,63 @@ impl Bare {
         Arc::new(config)
     }
 
-    fn shake_hands_unbuffered(&self) {
-        let client = UnbufferedClientConnection::new(self.config(), self.name.clone());
-        let mut client = client.expect("the settings are sound");
-        let server = UnbufferedServerConnection::new(Arc::clone(&self.server));
-        let mut server = server.expect("the settings are sound");
+    fn shake_hands_unbuffered(&self, clock: &mut Clock) {
+        let mut client = clock.client(|| {
+            let client = UnbufferedClientConnection::new(self.config(), self.name.clone());
+            client.expect("the settings are sound")
+        });
+        let mut server = clock.server(|| {
+            let server = UnbufferedServerConnection::new(Arc::clone(&self.server));
+            server.expect("the settings are sound")
+        });
         let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
         loop {
-            drive!(client, to_client, to_server);
+            clock.client(|| drive!(client, to_client, to_server));
             if to_server.is_empty() {
                 break;
             }
-            drive!(server, to_server, to_client);
+            clock.server(|| drive!(server, to_server, to_client));
         }
         assert!(!client.is_handshaking() && !server.is_handshaking());
+        clock.client(|| drop(client));
+        clock.server(|| drop(server));
     }
 
-    fn shake_hands(&self) {
-        let client = ClientConnection::new(self.config(), self.name.clone());
-        let mut client = client.expect("the settings are sound");
-        let mut server = ServerConnection::new(Arc::clone(&self.server)).expect("the settings are sound");
-        let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+    fn shake_hands(&self, clock: &mut Clock) {
+        let mut client = clock.client(|| {
+            let client = ClientConnection::new(self.config(), self.name.clone());
+            client.expect("the settings are sound")
+        });
+        let mut server = clock.server(|| {
+            let server = ServerConnection::new(Arc::clone(&self.server));
+            server.expect("the settings are sound")
+        });
+        let mut bytes = Vec::new();
         while client.wants_write() || server.wants_write() {
-            carry(&mut client, &mut to_server, &mut server);
-            carry(&mut server, &mut to_client, &mut client);
+            clock.client(|| write(&mut client, &mut bytes));
+            clock.server(|| read(&mut server, &mut bytes));
+            clock.server(|| write(&mut server, &mut bytes));
+            clock.client(|| read(&mut client, &mut bytes));
         }
         assert!(!client.is_handshaking() && !server.is_handshaking());
+        clock.client(|| drop(client));
+        clock.server(|| drop(server));
     }
 }
 
-/// Takes what one side has to send, through the buffer, to the other.
-pub(crate) fn carry<A, B>(
-    from: &mut rustls::ConnectionCommon<A>,
-    buffer: &mut Vec<u8>,
-    to: &mut rustls::ConnectionCommon<B>,
-) {
+/// Takes what one side has to send.
+pub(crate) fn write<Data>(from: &mut rustls::ConnectionCommon<Data>, bytes: &mut Vec<u8>) {
     while from.wants_write() {
-        from.write_tls(buffer).expect("a vector takes all");
+        from.write_tls(bytes).expect("a vector takes all");
     }
-    let mut bytes = buffer.as_slice();
-    while !bytes.is_empty() {
-        to.read_tls(&mut bytes).expect("there is room");
+}
+
+/// Gives it to the other.
+pub(crate) fn read<Data>(to: &mut rustls::ConnectionCommon<Data>, bytes: &mut Vec<u8>) {
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        to.read_tls(&mut rest).expect("there is room");
         to.process_new_packets().expect("the handshake succeeds");
     }
-    buffer.clear();
+    bytes.clear();
 }

@@ -261,7 +261,7 @@ pub(crate) fn open_cases<'a>(world: &'a World, sessions: &'a mut Sessions, size:
     ]
 }
 
-pub(crate) fn time(count: u64, mut run: impl FnMut()) -> Duration {
+fn time(count: u64, mut run: impl FnMut()) -> Duration {
     let start = Instant::now();
     for _ in 0..count {
         run();

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::handshake;
+use crate::handshake::{self, Who};
 use crate::records::{Case, SIZES, Sessions, open_cases, peek_case, seal_cases};
 use crate::world::World;
 
@@ -39,11 +39,11 @@ pub(crate) fn print() {
         );
     }
     println!(
-        "\nMicroseconds per handshake with mutual TLS, P-256 and X25519, both sides, key loading in all:\n"
+        "\nMicroseconds per handshake with mutual TLS, client and server together, key loading in all:\n"
     );
     println!("| | sessions | rustls unbuffered | rustls buffered | unbuffered / sessions |");
     println!("|---|---|---|---|---|");
-    handshake::each_version(|name, cases| {
+    handshake::each_kind(Who::Both, |name, cases| {
         let best = turns(cases, HANDSHAKES, TURNS);
         let [ours, unbuffered, buffered] = best[..] else {
             unreachable!("there are three cases");

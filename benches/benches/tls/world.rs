@@ -14,7 +14,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError};
 use rustls::{ClientConnection, RootCertStore, ServerConnection};
 
-use crate::handshake::carry;
+use crate::handshake::{read, write};
 
 const ALPN: &[u8] = b"x-amzn-mqtt-ca";
 
@@ -150,8 +150,10 @@ impl World {
             ServerConnection::new(Arc::clone(&self.rustls_server)).expect("the settings are sound");
         let mut bytes = Vec::new();
         while client.wants_write() || server.wants_write() {
-            carry(&mut client, &mut bytes, &mut server);
-            carry(&mut server, &mut bytes, &mut client);
+            write(&mut client, &mut bytes);
+            read(&mut server, &mut bytes);
+            write(&mut server, &mut bytes);
+            read(&mut client, &mut bytes);
         }
         (client, server)
     }
