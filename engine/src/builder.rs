@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
@@ -14,7 +14,7 @@ use crate::core::{Core, Dialer};
 use crate::driver::{Driver, MioDriver, Wake};
 use crate::handle::Door;
 use crate::links::{Ids, Links};
-use crate::shard::{ListenerOptions, ShardLoop};
+use crate::shard::{Inlets, ListenerOptions, ShardLoop};
 use crate::stats::Counters;
 use crate::timer::Timers;
 use crate::{Engine, EngineHandle, Handler, Limits, Listener, Shard};
@@ -141,6 +141,7 @@ impl EngineBuilder {
             };
             let (commands, receiver) = bounded(limits.commands_max);
             let (stop, stops) = bounded(1);
+            let closed = Arc::new(RwLock::new(false));
             let (driver, wake) = make_driver(sockets).map_err(StartError::Io)?;
             let ids = Ids::new(index, limits.links_max);
             let counters = Arc::new(Counters::default());
@@ -150,13 +151,17 @@ impl EngineBuilder {
                 core,
                 driver,
                 make(shard),
-                receiver,
-                stops,
+                Inlets {
+                    commands: receiver,
+                    stops,
+                    closed: Arc::clone(&closed),
+                },
                 options.clone(),
             ));
             doors.push(Door {
                 commands,
                 stop,
+                closed,
                 wake,
                 ids,
                 counters,

@@ -1,8 +1,8 @@
 //! An engine's verbs for other threads.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -19,6 +19,9 @@ use crate::{ConnectForm, LinkId, OpenError, OwnedPublish, Plan, Stats};
 pub(crate) struct Door {
     pub(crate) commands: Sender<Command>,
     pub(crate) stop: Sender<Duration>,
+    /// The shard takes no commands any more. Whoever sends one holds it for reading, so that none slips in behind the
+    /// shard's last look at its queue, and every command that was taken is answered.
+    pub(crate) closed: Arc<RwLock<bool>>,
     pub(crate) wake: Wake,
     pub(crate) ids: Ids,
     pub(crate) counters: Arc<Counters>,
@@ -196,6 +199,11 @@ impl EngineHandle {
 
 impl Door {
     fn send(&self, command: Command) -> Result<(), (HandleError, Command)> {
+        // Nobody panics while holding it.
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            return Err((HandleError::Stopped, command));
+        }
         match self.commands.try_send(command) {
             Ok(()) => {
                 self.wake.wake();

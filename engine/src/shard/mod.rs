@@ -8,6 +8,7 @@ mod opening;
 mod receiving;
 
 use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -59,11 +60,18 @@ pub(crate) struct ShardLoop<H, D> {
     pub(crate) core: Core,
     driver: D,
     handler: H,
-    commands: Receiver<Command>,
-    stops: Receiver<Duration>,
+    inlets: Inlets,
     listeners: Vec<ListenerOptions>,
     stop: Stop,
     accept_again: Option<Instant>,
+}
+
+/// What handles send.
+pub(crate) struct Inlets {
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) stops: Receiver<Duration>,
+    /// No more commands are taken; see [`Door`](crate::handle::Door).
+    pub(crate) closed: Arc<RwLock<bool>>,
 }
 
 /// What connections of one listener get.
@@ -78,16 +86,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         core: Core,
         driver: D,
         handler: H,
-        commands: Receiver<Command>,
-        stops: Receiver<Duration>,
+        inlets: Inlets,
         listeners: Vec<ListenerOptions>,
     ) -> Self {
         Self {
             core,
             driver,
             handler,
-            commands,
-            stops,
+            inlets,
             listeners,
             stop: Stop::No,
             accept_again: None,
@@ -126,7 +132,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         self.regulate_accepting();
         self.flush();
         self.report();
-        complete && self.commands.is_empty()
+        if complete {
+            // Commands that were taken before are answered by another pass.
+            *self.inlets.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
+        }
+        complete && self.inlets.commands.is_empty()
     }
 
     /// Waits for something to do, and takes every completion that is ready then.
@@ -156,7 +166,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Stop::No => None,
             Stop::Draining(until) | Stop::Closing(until) => Some(until.min(self.core.now + DRAIN_CHECK)),
         };
-        let commands = (!self.commands.is_empty() && self.takes_commands()).then_some(self.core.now);
+        let commands = (!self.inlets.commands.is_empty() && self.takes_commands()).then_some(self.core.now);
         let starved = (!self.core.starved.is_empty()).then(|| self.core.now + STARVED_CHECK);
         [
             self.core.timers.next(),
@@ -203,14 +213,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     fn take_commands(&mut self) {
-        if let Ok(drain) = self.stops.try_recv() {
+        if let Ok(drain) = self.inlets.stops.try_recv() {
             self.begin_stop(drain);
         }
         for _ in 0..COMMANDS_PER_PASS {
             if !self.takes_commands() {
                 return;
             }
-            let Ok(command) = self.commands.try_recv() else {
+            let Ok(command) = self.inlets.commands.try_recv() else {
                 return;
             };
             let Some((link, event)) = command.apply(&mut self.core) else {

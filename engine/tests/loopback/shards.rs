@@ -1,14 +1,15 @@
 //! Servers of several shards, and what is left when one of them fails.
 
 use std::io::{Read, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use fleetwire_codec::Properties;
+use fleetwire_codec::{Properties, QoS};
 use fleetwire_engine::{
-    At, Engine, Event, HandleError, Handler, LinkId, Listener, Outbox, Shard, StartError,
+    At, ConnectForm, Engine, Event, HandleError, Handler, LinkId, Listener, Outbox, OwnedPublish, Plan,
+    Shard, StartError,
 };
 
-use crate::support::{WAIT, any_port, connect_by_hand};
+use crate::support::{WAIT, any_port, connect_by_hand, echo_server, plan, topic};
 
 /// Accepts everybody; a message makes it panic.
 struct Fragile {
@@ -110,4 +111,57 @@ fn listeners_of_several_shards_have_to_be_shared() {
             told: told.clone(),
         });
     assert!(matches!(refused, Err(StartError::ListenersNotShared)));
+}
+
+/// Counts what commands have come to.
+struct Counts {
+    plan: Plan,
+    ended: u64,
+    up: std::sync::mpsc::Sender<LinkId>,
+}
+
+impl Handler for Counts {
+    fn on_start(&mut self, _: Shard, out: &mut Outbox<'_>) {
+        out.open_with(&self.plan, 0, ConnectForm::new("counts")).unwrap();
+    }
+
+    fn on_event(&mut self, at: At, event: Event<'_>, _: &mut Outbox<'_>) {
+        match event {
+            Event::Connected(_) => self.up.send(at.link).unwrap(),
+            Event::Acked(_) | Event::Refused(_) | Event::Dropped(_) => self.ended += 1,
+            _ => {}
+        }
+    }
+}
+
+/// A handle's publish that was taken ends exactly once, also in the last moment of the engine.
+#[test]
+fn no_command_is_lost_at_the_end() {
+    let (_server, address) = echo_server();
+    for _ in 0..300 {
+        let (up, told) = std::sync::mpsc::channel();
+        let engine = Engine::builder()
+            .start(|_| Counts {
+                plan: plan(address),
+                ended: 0,
+                up: up.clone(),
+            })
+            .unwrap();
+        let link = told.recv_timeout(WAIT).unwrap();
+        let handle = engine.handle();
+        let sender = std::thread::spawn(move || {
+            let mut taken = 0;
+            loop {
+                let publish = OwnedPublish::new(topic("a"), b"b".as_slice()).qos(QoS::AtLeastOnce);
+                match handle.publish(link, publish) {
+                    Ok(()) => taken += 1,
+                    Err(returned) if returned.error == HandleError::Stopped => return taken,
+                    Err(_) => std::thread::yield_now(),
+                }
+            }
+        });
+        let end = engine.shutdown(Duration::ZERO);
+        let taken: u64 = sender.join().unwrap();
+        assert_eq!(end.handlers[0].ended, taken);
+    }
 }
