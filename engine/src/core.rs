@@ -166,6 +166,7 @@ impl Core {
         let is_client = link.is_client();
         self.uncount_opening(is_client, opening.counted);
         self.counters.links_up.add(1);
+        self.counters.connected.add(1);
         Some(opening)
     }
 

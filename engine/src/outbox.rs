@@ -88,6 +88,7 @@ impl<'a> Outbox<'a> {
         }
         let packet_id = published?;
         self.core.counters.published.add(1);
+        self.core.counters.in_flight.add(u64::from(packet_id.is_some()));
         self.core.touch(link.slot);
         Ok(packet_id)
     }

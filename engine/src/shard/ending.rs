@@ -97,8 +97,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         link.waits = false;
         let is_client = link.is_client();
         if phase == Phase::Up {
-            let up = &self.core.counters.links_up;
-            up.set(up.read().saturating_sub(1));
+            self.core.counters.links_up.sub(1);
         } else {
             self.core.uncount_opening(is_client, counted);
         }

@@ -207,6 +207,13 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     fn deliver(&mut self, key: Key, event: Event<'_>) {
         if let Some(link) = self.core.links.at(key) {
+            let counters = &self.core.counters;
+            match &event {
+                Event::Acked(_) | Event::Refused(_) | Event::Dropped(_) => counters.in_flight.sub(1),
+                Event::Failed(failure) => counters.failed(failure.stage),
+                Event::Disconnected(_) => counters.disconnected.add(1),
+                _ => {}
+            }
             let at = link.at(self.core.now);
             self.handler.on_event(at, event, &mut Outbox::new(&mut self.core));
         }
@@ -256,6 +263,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             };
             if link.armed == Some(at) {
                 link.armed = None;
+                let lag = self.core.now.saturating_duration_since(at);
+                self.core.counters.lag_us_max.raise_to(lag.as_micros() as u64);
                 self.fire_schedule(id.slot);
                 self.fire_phase(id.slot);
                 self.core.arm(id.slot);
@@ -371,6 +380,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         match link.connection.take_ready(&mut tools) {
             Ok(Some((block, range))) => {
                 self.core.counters.bytes_out.add(range.len() as u64);
+                self.core.counters.sends.add(1);
                 self.driver.submit_send(key, block, range);
             }
             Ok(None) if matches!(link.phase, Phase::Flushing(_)) => self.finish_flushing(key),

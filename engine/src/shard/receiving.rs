@@ -26,6 +26,7 @@ pub(super) enum Source {
 impl<H: Handler, D: Driver> ShardLoop<H, D> {
     pub(super) fn received(&mut self, key: Key, len: usize) {
         self.core.counters.bytes_in.add(len as u64);
+        self.core.counters.reads.add(1);
         let parked = self
             .core
             .links
@@ -168,7 +169,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     fn packet(&mut self, key: Key, packet: Packet<'_>, block: &Block) -> Result<(), Cause> {
         let now = self.core.now;
-        self.core.counters.packets_in.add(1);
+        self.core.counters.packet_in(packet.packet_type());
         let Some((link, tools)) = self.core.connection(key) else {
             return Ok(());
         };

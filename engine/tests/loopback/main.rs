@@ -4,5 +4,6 @@ mod attempts;
 mod channel;
 mod server;
 mod shards;
+mod stats;
 mod support;
 mod traffic;

@@ -1,0 +1,82 @@
+//! Every counter that tells what an engine has done tells it exactly.
+
+use std::net::TcpListener;
+use std::thread;
+
+use fleetwire_codec::{PacketType, QoS};
+use fleetwire_engine::{ConnectForm, Engine, OwnedKind, OwnedPublish};
+
+use crate::support::*;
+
+#[test]
+fn counters_tell_what_happened() {
+    let (server, address) = echo_server();
+    let (engine, events) = channel_engine(Engine::builder(), 64);
+    let handle = engine.handle();
+
+    // One that connects, one that is refused, and one that finds nobody.
+    let link = handle
+        .open_with(&plan(address), 0, ConnectForm::new("device"))
+        .unwrap();
+    wait_for(&events, connected);
+    let stranger = handle
+        .open_with(&plan(address), 0, ConnectForm::new("stranger"))
+        .unwrap();
+    let refused = |_, kind: &OwnedKind| matches!(kind, OwnedKind::Failed(_)).then_some(());
+    wait_for(&events, refused);
+    handle.close(stranger).unwrap();
+    let nobody = TcpListener::bind(any_port()).unwrap();
+    let closed = nobody.local_addr().unwrap();
+    drop(nobody);
+    let lost = handle
+        .open_with(&plan(closed), 0, ConnectForm::new("lost"))
+        .unwrap();
+    wait_for(&events, refused);
+    handle.close(lost).unwrap();
+
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let publish = OwnedPublish::new(topic("t"), &b"x"[..]).qos(qos);
+        handle.publish(link, publish).unwrap();
+    }
+    let (mut acked, mut messages) = (0, 0);
+    while (acked, messages) != (1, 2) {
+        wait_for(&events, |_, kind| {
+            acked += u64::from(matches!(kind, OwnedKind::Acked(_)));
+            messages += u64::from(matches!(kind, OwnedKind::Message(_)));
+            Some(())
+        });
+    }
+    handle.close(link).unwrap();
+    wait_for(&events, |_, kind| {
+        matches!(kind, OwnedKind::Disconnected(_)).then_some(())
+    });
+    while server.stats().links > 0 {
+        thread::yield_now();
+    }
+
+    let ours = engine.shutdown(WAIT).stats;
+    assert_eq!((ours.connected, ours.disconnected, ours.links_up), (1, 1, 0));
+    assert!(ours.attempts >= 3 && ours.failed_tcp >= 1, "{ours:?}");
+    assert_eq!(
+        (ours.failed_connack, ours.failed_tls, ours.failed_dial),
+        (1, 0, 0)
+    );
+    assert_eq!((ours.published, ours.in_flight), (2, 0));
+    assert_eq!(ours.packets_in_of(PacketType::Connack), 2);
+    assert_eq!(ours.packets_in_of(PacketType::Publish), 2);
+    assert_eq!(ours.packets_in_of(PacketType::Puback), 1);
+    assert_eq!(ours.packets_in, 5);
+    assert!((1..=5).contains(&ours.reads) && ours.sends >= 3, "{ours:?}");
+
+    let theirs = server.shutdown(WAIT).stats;
+    assert_eq!((theirs.accepted, theirs.connected, theirs.links), (2, 1, 0));
+    assert_eq!(theirs.packets_in_of(PacketType::Connect), 2);
+    assert_eq!(theirs.packets_in_of(PacketType::Publish), 2);
+    assert_eq!(theirs.packets_in_of(PacketType::Puback), 1);
+    assert_eq!(theirs.packets_in_of(PacketType::Disconnect), 1);
+    // What one has sent the other has received.
+    assert_eq!(
+        (theirs.bytes_in, theirs.bytes_out),
+        (ours.bytes_out, ours.bytes_in)
+    );
+}
