@@ -213,6 +213,7 @@ fn core(
         dialling: 0,
         accepting: 0,
         waiting: VecDeque::new(),
+        kept_bytes: 0,
         random: fastrand::Rng::with_seed(
             shard.seed ^ (shard.index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
         ),

@@ -112,6 +112,8 @@ pub enum OwnedKind {
     Connected {
         /// The protocol version.
         version: Version,
+        /// The server has kept the session.
+        session_present: bool,
         /// When the attempt was due.
         scheduled: Instant,
         /// The ALPN name that was negotiated.
@@ -247,6 +249,7 @@ fn owned(event: Event<'_>) -> Option<OwnedKind> {
     Some(match event {
         Event::Connected(connected) => OwnedKind::Connected {
             version: connected.version,
+            session_present: connected.session_present,
             scheduled: connected.scheduled,
             alpn: connected.tls.and_then(|tls| tls.alpn.clone()),
         },

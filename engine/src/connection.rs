@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::time::Instant;
 
 use fleetwire_codec::buffer::{Block, Framing, Pool, RecvBuf, SendBuf, SendError};
-use fleetwire_codec::{DecodeError, Packet, PacketId, QoS, Version};
+use fleetwire_codec::{DecodeError, Packet, PacketId, Pubrel, QoS, Version};
 use fleetwire_tls::{Opened, Scratch, TlsError, TlsSession};
 
-use crate::session::{Entry, Kind, Session};
+use crate::session::{Again, Entry, Kept, Kind, Session};
 use crate::{Limits, Publish, PublishError, VerbError};
 
 /// What all connections of a shard share while one of them is at work.
@@ -20,6 +20,8 @@ pub(crate) struct Tools<'a> {
     /// Handshake flights and alerts on their way into a send buffer; empty between calls.
     pub(crate) flight: &'a mut Vec<u8>,
     pub(crate) random: &'a mut fastrand::Rng,
+    /// Counts what is copied so that it can be sent again.
+    pub(crate) kept_bytes: &'a mut u64,
     pub(crate) limits: &'a Limits,
     pub(crate) now: Instant,
 }
@@ -202,6 +204,8 @@ impl Connection {
                 token: publish.token,
                 intended: publish.intended.unwrap_or(tools.now),
                 sent: tools.now,
+                kept: None,
+                waits: false,
             };
             packet.packet_id = self.session.begin(entry);
             if packet.packet_id.is_none() {
@@ -209,7 +213,11 @@ impl Connection {
                 return Err(PublishError::Full);
             }
         }
-        match self.encode_publish(&packet, len, tools.pool) {
+        let sent = match packet.packet_id.filter(|_| self.session.keeps()) {
+            None => self.encode_publish(&packet, len, tools.pool),
+            Some(packet_id) => self.keep_publish(&packet, len, packet_id, tools),
+        };
+        match sent {
             Ok(()) => {
                 self.session.sent(tools.now);
                 Ok(packet.packet_id)
@@ -252,6 +260,62 @@ impl Connection {
         })
     }
 
+    /// The same, and a copy that can be sent again if the session outlives the connection.
+    fn keep_publish(
+        &mut self,
+        packet: &fleetwire_codec::Publish<'_>,
+        len: usize,
+        packet_id: PacketId,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), VerbError> {
+        let mut block = tools.pool.take(len).ok_or(VerbError::Full)?;
+        let room = block.bytes_mut().and_then(|bytes| bytes.get_mut(..len));
+        let encoded = match room {
+            None => Err(VerbError::Full),
+            Some(room) => match packet.encode(self.session.version(), room) {
+                Ok(_) => self.send.append(tools.pool, room).map_err(VerbError::from),
+                Err(error) => Err(error.into()),
+            },
+        };
+        if let Err(error) = encoded {
+            tools.pool.put(block);
+            return Err(error);
+        }
+        *tools.kept_bytes += len as u64;
+        self.session.keep(packet_id, Kept::new(block, len));
+        Ok(())
+    }
+
+    /// Sends again what a resumed session has not seen acknowledged, as far as window and output allow. Answers a publish
+    /// that the peer does not take any more, which has ended; then there may be more.
+    pub(crate) fn send_again(&mut self, tools: &mut Tools<'_>) -> Option<(Entry, PublishError)> {
+        let version = self.session.version();
+        while let Some((packet_id, again)) = self.session.again() {
+            let sent = match again {
+                Again::Publish(packet) => {
+                    if let Err(error) = self.session.peer_takes_again(packet) {
+                        return Some((self.session.give_up(packet_id)?, error));
+                    }
+                    self.send.append(tools.pool, packet)
+                }
+                Again::Pubrel(packet_id) => {
+                    let pubrel = Pubrel::new(packet_id);
+                    let mut bytes = [0; 4];
+                    match pubrel.encode(version, &mut bytes) {
+                        Ok(len) => self.send.append(tools.pool, bytes.get(..len).unwrap_or_default()),
+                        Err(_) => return None,
+                    }
+                }
+            };
+            if sent.is_err() {
+                // There is output on its way, or no memory: what is sent next, or `Core::starved`, comes back here.
+                return None;
+            }
+            self.session.sent_again(packet_id, tools.now);
+        }
+        None
+    }
+
     /// Sends SUBSCRIBE or UNSUBSCRIBE with a packet identifier of its own.
     pub(crate) fn request<'p>(
         &mut self,
@@ -267,6 +331,8 @@ impl Connection {
             token: 0,
             intended: tools.now,
             sent: tools.now,
+            kept: None,
+            waits: false,
         };
         let Some(packet_id) = self.session.begin(entry) else {
             self.wants_window = true;
@@ -346,10 +412,12 @@ impl Connection {
         window || output
     }
 
-    /// A verb answered `Full` though nothing of this connection is on its way: only the shard's memory can have been
+    /// A verb answered `Full`, or something waits to be sent again, though nothing of this connection is on its way: only the shard's memory can have been
     /// the reason, and no event of this connection will tell when there is some.
     pub(crate) fn is_starved(&self, limits: &Limits) -> bool {
-        self.wants_output && self.is_flushed() && self.output_has_room(limits)
+        (self.wants_output || self.session.again().is_some())
+            && self.is_flushed()
+            && self.output_has_room(limits)
     }
 
     fn output_has_room(&self, limits: &Limits) -> bool {

@@ -44,6 +44,8 @@ pub(crate) struct Core {
     /// Accepted connections that have spoken and wait for their turn.
     pub(crate) waiting: VecDeque<LinkId>,
     pub(crate) random: fastrand::Rng,
+    /// Bytes of publishes that were copied so that they can be sent again.
+    pub(crate) kept_bytes: u64,
     pub(crate) counters: Arc<Counters>,
     /// No new connections any more.
     pub(crate) draining: bool,
@@ -58,6 +60,7 @@ impl Core {
             scratch: &mut self.scratch,
             flight: &mut self.flight,
             random: &mut self.random,
+            kept_bytes: &mut self.kept_bytes,
             limits: &self.limits,
             now: self.now,
         };
@@ -120,6 +123,7 @@ impl Core {
             takeovers: 0,
             queued_at: self.now,
             template,
+            session: None,
         };
         let link = self.new_link(id, token, Phase::Queued, Some(Box::new(client)));
         self.links.insert(link);

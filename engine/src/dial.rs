@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use fleetwire_codec::{Connect, Properties, PropertiesBuf, QoS, TopicName, TopicNameBuf, Version, Will};
+use fleetwire_codec::{
+    Carrier, Connect, DecodeError, Properties, PropertiesBuf, Property, QoS, TopicName, TopicNameBuf,
+    Version, Will,
+};
 use fleetwire_tls::Identity;
 
 /// The form that [`Handler::on_dial`](crate::Handler::on_dial) fills in for one attempt. Nothing of it is kept once
@@ -12,11 +15,22 @@ use fleetwire_tls::Identity;
 pub struct Dial<'a> {
     form: &'a mut ConnectForm,
     attempt: u32,
+    has_session: bool,
 }
 
 impl<'a> Dial<'a> {
-    pub(crate) fn new(form: &'a mut ConnectForm, attempt: u32) -> Self {
-        Self { form, attempt }
+    pub(crate) fn new(form: &'a mut ConnectForm, attempt: u32, has_session: bool) -> Self {
+        Self {
+            form,
+            attempt,
+            has_session,
+        }
+    }
+
+    /// Whether the link has a session that can be resumed: its last connection had one that was to outlive it. It is
+    /// resumed if the form has the same client identifier and version, and no Clean Start.
+    pub fn has_session(&self) -> bool {
+        self.has_session
     }
 
     /// Attempts since the last connection that lasted 30 s (from 1).
@@ -51,6 +65,20 @@ impl<'a> Dial<'a> {
     /// Keep-alive, rounded up to whole seconds, at most 65,535; zero switches it off (v5 section 3.1.2.10).
     pub fn keep_alive(&mut self, keep_alive: Duration) -> &mut Self {
         self.form.keep_alive = keep_alive;
+        self
+    }
+
+    /// Whether to begin a new session (v5 section 3.1.2.4; Clean Session in 3.1.1); true unless said otherwise. With `false`
+    /// the server resumes the session that it has, if it has one: also one that an earlier process has begun.
+    pub fn clean_start(&mut self, clean_start: bool) -> &mut Self {
+        self.form.clean_start = clean_start;
+        self
+    }
+
+    /// How long the session outlives its connection, rounded up to whole seconds (v5 section 3.1.2.11.2); zero unless said
+    /// otherwise. In 3.1.1 one without Clean Session has no end.
+    pub fn session_expiry(&mut self, expiry: Duration) -> &mut Self {
+        self.form.session_expiry = expiry;
         self
     }
 
@@ -100,6 +128,10 @@ pub struct ConnectForm {
     pub version: Version,
     /// Keep-alive; sent in whole seconds.
     pub keep_alive: Duration,
+    /// See [`Dial::clean_start`].
+    pub clean_start: bool,
+    /// See [`Dial::session_expiry`].
+    pub session_expiry: Duration,
     /// The user name.
     pub username: Option<String>,
     /// The password.
@@ -131,6 +163,8 @@ impl Default for ConnectForm {
             client_id: String::new(),
             version: Version::V5,
             keep_alive: Duration::from_secs(60),
+            clean_start: true,
+            session_expiry: Duration::ZERO,
             username: None,
             password: None,
             will: None,
@@ -150,18 +184,25 @@ impl ConnectForm {
     }
 
     pub(crate) fn keep_alive_secs(&self) -> u16 {
-        let secs = self
-            .keep_alive
-            .as_secs()
-            .saturating_add(u64::from(self.keep_alive.subsec_nanos() > 0));
-        u16::try_from(secs).unwrap_or(u16::MAX)
+        u16::try_from(whole_secs(self.keep_alive)).unwrap_or(u16::MAX)
     }
 
-    /// The packet. Sessions end with their connection for now, so Clean Start is always set.
-    pub(crate) fn connect(&self) -> Connect<'_> {
+    /// All properties of the CONNECT.
+    pub(crate) fn all_properties(&self) -> Result<PropertiesBuf, DecodeError> {
+        let given = self.properties.clone();
+        let mut properties = given.unwrap_or_else(|| PropertiesBuf::new(Carrier::Connect));
+        if !self.session_expiry.is_zero() && self.version == Version::V5 {
+            let secs = u32::try_from(whole_secs(self.session_expiry)).unwrap_or(u32::MAX);
+            properties.push(Property::SessionExpiryInterval(secs))?;
+        }
+        Ok(properties)
+    }
+
+    /// The packet, with these properties.
+    pub(crate) fn connect<'a>(&'a self, properties: &'a PropertiesBuf) -> Connect<'a> {
         Connect {
             version: self.version,
-            clean_start: true,
+            clean_start: self.clean_start,
             keep_alive_secs: self.keep_alive_secs(),
             client_id: &self.client_id,
             will: self.will.as_ref().map(|will| Will {
@@ -173,12 +214,15 @@ impl ConnectForm {
             }),
             username: self.username.as_deref(),
             password: self.password.as_deref(),
-            properties: self
-                .properties
-                .as_ref()
-                .map_or(Properties::EMPTY, PropertiesBuf::as_properties),
+            properties: properties.as_properties(),
         }
     }
+}
+
+fn whole_secs(duration: Duration) -> u64 {
+    duration
+        .as_secs()
+        .saturating_add(u64::from(duration.subsec_nanos() > 0))
 }
 
 /// An attempt that the handler does not want to be made; its text goes into the [`Failure`](crate::Failure).

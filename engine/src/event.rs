@@ -28,7 +28,7 @@ pub enum Event<'a> {
     /// `Refused` and `Dropped`.
     Dropped(Dropped),
     /// The oldest unacknowledged publish is older than `Limits::ack_timeout`; told once per such period. Nothing is
-    /// resent on a live connection (v5 section 4.4).
+    /// resent on a live connection (v5 section 4.4); counts begin again when a session is resumed.
     AcksLate(AcksLate),
     /// Client role: SUBACK.
     Subscribed(Suback<'a>),
@@ -97,7 +97,7 @@ pub struct Ack {
     pub packet_id: PacketId,
     /// The publish's intended time.
     pub intended: Instant,
-    /// When it was encoded.
+    /// When it was sent, the last time.
     pub sent: Instant,
     /// The reason code of the PUBACK, PUBREC or PUBCOMP; success in 3.1.1. A PUBCOMP may say 0x92: the receiver has
     /// forgotten the exchange, which it may once it has the message.
@@ -122,9 +122,12 @@ pub struct Dropped {
 pub enum DropReason {
     /// The connection ended first, and the session with it.
     ConnectionLost,
+    /// The session was to be resumed, and the server has not kept it, or the link has taken another name.
+    SessionLost,
     /// The application closed the link or shut the engine down.
     Closed,
-    /// A publish command of an [`EngineHandle`](crate::EngineHandle) was not accepted by the link.
+    /// A publish command of an [`EngineHandle`](crate::EngineHandle) was not accepted by the link, or a publish that was to
+    /// be sent again in a resumed session by the server: its limits are others now.
     NotAccepted(PublishError),
 }
 

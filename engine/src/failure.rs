@@ -125,6 +125,9 @@ pub struct Disconnected {
     pub reason: Option<ReasonCode>,
     /// Server role: the client said good-bye with DISCONNECT 0x00, so its will is not sent (v5 section 3.14.4).
     pub clean: bool,
+    /// Server role: the Session Expiry Interval of the client's DISCONNECT, which replaces that of its CONNECT (v5 section
+    /// 3.14.2.2.2).
+    pub session_expiry_secs: Option<u32>,
     /// How long it was up.
     pub connected_for: Duration,
     /// When the next attempt is due; `None` when the link gave up or was closed.
@@ -139,6 +142,7 @@ pub(crate) struct Cause {
     pub(crate) reason: Option<ReasonCode>,
     pub(crate) connack_code: Option<u8>,
     pub(crate) clean: bool,
+    pub(crate) session_expiry_secs: Option<u32>,
     /// Trying again cannot help.
     pub(crate) give_up: bool,
     /// The peer said it, so it need not be told.
@@ -155,6 +159,7 @@ impl Cause {
             reason: None,
             connack_code: None,
             clean: false,
+            session_expiry_secs: None,
             give_up: false,
             from_peer: false,
             told: false,

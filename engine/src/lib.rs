@@ -45,7 +45,8 @@
 //! ```
 //!
 //! What it does not do: it raises no limits of the process, installs no signal handler, no logger and no TLS
-//! provider. Sessions end with their connection (Clean Start), for now.
+//! provider. Sessions outlive their connection, and are resumed with what is in flight, while the link or the
+//! application holds their [state](SessionState); nothing is kept beyond the process.
 #![forbid(unsafe_code)]
 
 mod id;
@@ -81,6 +82,9 @@ pub use outbox::{OpenError, Outbox, PublishError, VerbError};
 mod listener;
 pub use listener::Listener;
 
+mod session;
+pub use session::SessionState;
+
 mod stats;
 pub use stats::Stats;
 
@@ -106,7 +110,6 @@ mod driver;
 mod link;
 mod links;
 mod schedule;
-mod session;
 mod shard;
 mod timer;
 

@@ -11,6 +11,7 @@ use fleetwire_tls::TlsSession;
 use crate::connection::Connection;
 use crate::failure::Cause;
 use crate::schedule::Schedule;
+use crate::session::{Entry, SessionState};
 use crate::{At, ConnectForm, Limits, LinkId, Plan, Slug, Stage, TlsInfo};
 
 /// How far a link's present connection is.
@@ -98,6 +99,8 @@ pub(crate) struct ClientLink {
     pub(crate) queued_at: Instant,
     /// What `on_dial` is asked for otherwise.
     pub(crate) template: Option<Box<ConnectForm>>,
+    /// What waits for the next connection, of a session that may be resumed.
+    pub(crate) session: Option<SessionState>,
 }
 
 /// What the application's verbs have asked of a connection; carried out when the handler has returned.
@@ -184,6 +187,19 @@ impl Link {
         }
     }
 
+    /// Ends the oldest publish that will have no acknowledgement: of the connection, or of what waits for the next one.
+    pub(crate) fn pop_dropped(&mut self) -> Option<Entry> {
+        if let Some(entry) = self.connection.session.pop_dropped() {
+            return Some(entry);
+        }
+        let state = &mut self.client.as_mut()?.session;
+        let entry = state.as_mut()?.pop_dropped();
+        if entry.is_none() {
+            *state = None;
+        }
+        entry
+    }
+
     /// What the connection's input is made of.
     pub(crate) fn protection(&self) -> Protection {
         if self.connection.tls.is_some() {
@@ -263,6 +279,6 @@ mod tests {
     #[test]
     fn an_idle_link_is_small() {
         // Without TLS there is nothing else; the budget is 512 bytes for an idle connection.
-        assert!(size_of::<Option<Link>>() <= 384, "{}", size_of::<Option<Link>>());
+        assert!(size_of::<Option<Link>>() <= 416, "{}", size_of::<Option<Link>>());
     }
 }

@@ -15,7 +15,7 @@ use crate::core::Core;
 use crate::link::{CloseWish, Link};
 use crate::schedule::Schedule;
 use crate::session::{Kind, State};
-use crate::{ConnectForm, LinkId, Plan, Publish, Shard};
+use crate::{ConnectForm, LinkId, Plan, Publish, SessionState, Shard};
 
 /// What a handler can do. All verbs work on any link of the handler's shard, answer at once and never call the
 /// handler. Packets are encoded within the call, into the link's send buffer, and leave when the handler has
@@ -199,7 +199,9 @@ impl<'a> Outbox<'a> {
     }
 
     /// Ends the connection with a reason: DISCONNECT with that code in 5.0, a mere close by a 3.1.1 server. A client
-    /// link dials again by its plan.
+    /// link dials again by its plan. With a Session Expiry Interval of 0 in its properties its session ends too. Properties
+    /// with one that the standard forbids are left out: any of a server (v5 `[MQTT-3.14.2-2]`), and one above 0 after a
+    /// CONNECT without (v5 section 3.14.2.2.2).
     pub fn disconnect(&mut self, link: LinkId, reason: ReasonCode, properties: Properties<'_>) {
         let Some((live, mut tools)) = self.core.connection(link.slot) else {
             return;
@@ -207,6 +209,12 @@ impl<'a> Outbox<'a> {
         if live.id != link || !live.phase.is_live() || live.wishes.close.is_some() {
             return;
         }
+        let expiry = properties.session_expiry_interval();
+        let is_client = live.is_client();
+        let properties = match expiry {
+            Some(secs) if !is_client || !live.connection.session.may_set_expiry(secs) => Properties::EMPTY,
+            _ => properties,
+        };
         let disconnect = Packet::Disconnect(Disconnect { reason, properties });
         // 3.1.1 knows one DISCONNECT only, the client's good-bye.
         let speakable = live.connection.session.version() == Version::V5
@@ -287,6 +295,60 @@ impl<'a> Outbox<'a> {
         }
         self.core.mark_up(link.slot);
         Ok(())
+    }
+
+    /// As [`accept`](Self::accept), with a session that may outlive the connection. With the state of an earlier connection
+    /// the CONNACK says Session Present, and what that one left unacknowledged is sent again.
+    ///
+    /// From here on publishes above QoS 0 are copied until they are acknowledged. At the end of the connection the state
+    /// is to be [taken](Self::take_session); how long it is worth keeping is the application's matter.
+    ///
+    /// # Errors
+    /// See [`VerbError`]; the state comes back. `Invalid` also when it was begun in another version of the protocol.
+    pub fn accept_session(
+        &mut self,
+        link: LinkId,
+        state: Option<SessionState>,
+        properties: Properties<'_>,
+        keep_alive_secs: u16,
+    ) -> Result<(), (VerbError, Option<SessionState>)> {
+        let version = self
+            .core
+            .links
+            .get_mut(link)
+            .map(|live| live.connection.session.version());
+        if state
+            .as_ref()
+            .is_some_and(|state| Some(state.version()) != version)
+        {
+            return Err((VerbError::Invalid, state));
+        }
+        let connack = Connack {
+            session_present: state.is_some(),
+            code: 0,
+            properties,
+        };
+        if let Err(error) = self.answer_connect(link, &connack) {
+            return Err((error, state));
+        }
+        if let Some(live) = self.core.links.get_mut(link) {
+            let session = &mut live.connection.session;
+            session.accepted_to_keep(state, &properties, keep_alive_secs);
+        }
+        self.core.mark_up(link.slot);
+        Ok(())
+    }
+
+    /// Server role: takes the state of a session that was accepted with [`accept_session`](Self::accept_session), as it is
+    /// now, for the client's next connection. Meant for the moment when `Disconnected` is told, or before the connection is
+    /// ended because another one takes over. What is not taken then is `Dropped`. Of what is taken no event comes until it
+    /// is given back.
+    pub fn take_session(&mut self, link: LinkId) -> Option<SessionState> {
+        let live = self.core.links.get_mut(link)?;
+        if live.is_client() {
+            return None;
+        }
+        live.connection.session.suspend()
     }
 
     /// Server role: CONNACK with a reason that refuses, in the words of the client's version, and the end of the

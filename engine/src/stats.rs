@@ -105,7 +105,7 @@ counters! {
     sends "Batches of packets handed to sockets: one system call each, unless a socket is full.";
     published "Publishes accepted from the application.";
     in_flight "Publishes above QoS 0 that were accepted and have not ended.";
-    bytes_copied "Bytes of packets that were copied within the process: joined, parked, kept as a copy, or copied by the TLS record layer.";
+    bytes_copied "Bytes of packets that were copied within the process: joined, parked, kept as a copy or to be sent again, or copied by the TLS record layer.";
     buffer_bytes "Bytes of buffers in use.";
     buffer_bytes_max "The most bytes of buffers that were in use at once, summed over the shards' own peaks.";
     tls_keys_bytes "Bytes of TLS keys that are kept expanded.";

@@ -61,10 +61,11 @@ impl Session {
             // v5 [MQTT-4.3.3-9]: the identifier is free again.
             let entry = self.in_flight.take(packet_id);
             return Ok(entry.map_or(Meaning::Nothing, |entry| {
-                Meaning::Refused(ack(entry, packet_id, pubrec.reason))
+                Meaning::Refused(self.ack(entry, packet_id, pubrec.reason))
             }));
         }
-        self.in_flight.release(packet_id);
+        let kept = self.in_flight.release(packet_id);
+        self.spend(kept);
         Ok(Meaning::Answer(Packet::Pubrel(Pubrel::new(packet_id))))
     }
 
@@ -84,7 +85,7 @@ impl Session {
         let Some(entry) = self.in_flight.take(packet_id) else {
             return Ok(Meaning::Nothing);
         };
-        let ack = ack(entry, packet_id, reason);
+        let ack = self.ack(entry, packet_id, reason);
         // A PUBCOMP with 0x92 says that the exchange was over on that side before: its PUBREC had taken the message.
         let refused = kind == Kind::AtLeastOnce && reason.is_error();
         Ok(if refused {
@@ -102,15 +103,16 @@ impl Session {
             ReasonCode::PacketIdentifierNotFound
         }
     }
-}
 
-fn ack(entry: Entry, packet_id: PacketId, reason: ReasonCode) -> Ack {
-    Ack {
-        token: entry.token,
-        packet_id,
-        intended: entry.intended,
-        sent: entry.sent,
-        reason,
+    fn ack(&mut self, entry: Entry, packet_id: PacketId, reason: ReasonCode) -> Ack {
+        self.spend(entry.kept);
+        Ack {
+            token: entry.token,
+            packet_id,
+            intended: entry.intended,
+            sent: entry.sent,
+            reason,
+        }
     }
 }
 

@@ -8,10 +8,12 @@
 mod acknowledging;
 mod in_flight;
 mod received;
+mod state;
 mod timing;
 
 use std::time::{Duration, Instant};
 
+use fleetwire_codec::buffer::Block;
 use fleetwire_codec::{
     Connack, Connect, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Suback, Subscribe,
     Unsuback, Unsubscribe, Version,
@@ -20,7 +22,9 @@ use fleetwire_codec::{
 use crate::{Ack, Limits, PublishError};
 
 use in_flight::InFlight;
-pub(crate) use in_flight::{Entry, Kind};
+pub(crate) use in_flight::{Again, Entry, Kept, Kind};
+pub use state::SessionState;
+
 use received::Received;
 
 /// A rule that the peer broke, with the clause and the reason code that answers it.
@@ -97,7 +101,7 @@ pub(crate) struct Session {
     packet_len_max: u32,
     last_sent: Instant,
     last_received: Instant,
-    /// Server: CONNECT asked for a session that ends with the connection.
+    /// CONNECT asked, in the terms of 5.0, for a session that ends with the connection.
     expires_at_once: bool,
     ping_sent: Option<Instant>,
     /// `ping_sent` is of a PINGREQ that found no room.
@@ -105,17 +109,35 @@ pub(crate) struct Session {
     acks_late_told: Option<Instant>,
     in_flight: InFlight,
     received: Received,
+    /// It may go on after this connection, so publishes are kept until they are acknowledged.
+    keeps: bool,
+    /// Client: CONNECT asked for a new session.
+    clean_start: bool,
+    /// Client: there is a state that its CONNECT offers to go on with.
+    has_state: bool,
+    /// Client: whose session it is, hashed.
+    client: u64,
+    /// Client: what waited for a session that the server has not got any more.
+    lost: Option<Box<InFlight>>,
+    /// The block of a publish that is acknowledged, on its way back to the pool.
+    spent: Option<Block>,
 }
 
 impl Session {
-    /// A client session whose CONNECT is on its way.
-    pub(crate) fn client(connect: &Connect<'_>, now: Instant) -> Self {
+    /// A client session whose CONNECT is on its way, with the state of the one that it may resume.
+    pub(crate) fn client(connect: &Connect<'_>, state: Option<SessionState>, now: Instant) -> Self {
         let mut session = Self {
             keep_alive_secs: connect.keep_alive_secs,
             version: connect.version,
+            clean_start: connect.clean_start,
+            expires_at_once: connect.properties.session_expiry_interval().unwrap_or(0) == 0,
+            client: state::hash(connect.client_id),
             ..Self::new(Role::Client, State::AwaitConnack, now)
         };
         session.announce(&connect.properties);
+        if let Some(state) = state {
+            session.take_up(state);
+        }
         session
     }
 
@@ -143,7 +165,105 @@ impl Session {
             acks_late_told: None,
             in_flight: InFlight::new(),
             received: Received::new(),
+            keeps: false,
+            clean_start: true,
+            has_state: false,
+            client: 0,
+            lost: None,
+            spent: None,
         }
+    }
+
+    /// Takes the session's state out, if it may go on with another connection. What is in flight here ends with this one.
+    pub(crate) fn suspend(&mut self) -> Option<SessionState> {
+        if !self.outlives() {
+            return None;
+        }
+        (self.keeps, self.has_state) = (false, false);
+        let mut state = state::Inner {
+            version: self.version,
+            client: self.client,
+            in_flight: std::mem::replace(&mut self.in_flight, InFlight::new()),
+            received: std::mem::replace(&mut self.received, Received::new()),
+        };
+        state.in_flight.suspend();
+        Some(SessionState(Box::new(state)))
+    }
+
+    /// Whether there is something for another connection to go on with.
+    pub(crate) fn outlives(&self) -> bool {
+        self.keeps || (self.has_state && !self.is_up())
+    }
+
+    fn take_up(&mut self, state: SessionState) {
+        let state::Inner {
+            in_flight, received, ..
+        } = *state.0;
+        let max = self.received.max();
+        (self.in_flight, self.received) = (in_flight, received);
+        self.received.set_max(max);
+        self.has_state = true;
+    }
+
+    /// Client: DISCONNECT is to carry this Session Expiry Interval. Answers whether it may; zero ends the session.
+    pub(crate) fn may_set_expiry(&mut self, secs: u32) -> bool {
+        self.keeps &= secs > 0;
+        secs == 0 || !self.expires_at_once
+    }
+
+    /// Publishes are copied until they are acknowledged.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Keeps what was sent with this identifier.
+    pub(crate) fn keep(&mut self, packet_id: PacketId, kept: Kept) {
+        self.in_flight.keep(packet_id, kept);
+    }
+
+    /// The memory that the last packet has freed.
+    pub(crate) fn take_spent(&mut self) -> Option<Block> {
+        self.spent.take()
+    }
+
+    fn spend(&mut self, kept: Option<Kept>) {
+        self.spent = kept.map(Kept::into_block);
+    }
+
+    /// What is to be sent again now.
+    pub(crate) fn again(&self) -> Option<(PacketId, Again<'_>)> {
+        self.in_flight.again(self.window)
+    }
+
+    pub(crate) fn sent_again(&mut self, packet_id: PacketId, now: Instant) {
+        self.in_flight.sent_again(packet_id, now);
+        self.last_sent = now;
+    }
+
+    /// Whether the peer takes a kept PUBLISH, by its first byte and its length.
+    pub(crate) fn peer_takes_again(&self, packet: &[u8]) -> Result<(), PublishError> {
+        let flags = packet.first().copied().unwrap_or(0);
+        if !self.peer_takes(packet.len()) {
+            return Err(PublishError::TooLarge);
+        }
+        if (flags >> 1 & 0b11) > self.qos_max.bits() || (flags & 1 == 1 && !self.retain_available) {
+            return Err(PublishError::Refused);
+        }
+        Ok(())
+    }
+
+    /// Ends a publish that the peer does not take any more.
+    pub(crate) fn give_up(&mut self, packet_id: PacketId) -> Option<Entry> {
+        self.in_flight.take(packet_id)
+    }
+
+    /// Client: the oldest publish of a session that the server has not got any more.
+    pub(crate) fn pop_lost(&mut self) -> Option<Entry> {
+        let entry = self.lost.as_mut()?.pop_oldest_publish();
+        if entry.is_none() {
+            self.lost = None;
+        }
+        entry
     }
 
     pub(crate) fn state(&self) -> State {
@@ -163,7 +283,7 @@ impl Session {
     }
 
     pub(crate) fn window_has_room(&self) -> bool {
-        self.in_flight.publishes() < self.window
+        self.in_flight.publishes() < self.window && self.in_flight.waiting() == 0
     }
 
     /// Takes a packet. `now` is when it was read.
@@ -198,8 +318,8 @@ impl Session {
             });
         };
         if connack.code == 0 {
-            // Clean Start was set, so there is no session that could be present.
-            if connack.session_present {
+            // Who does not ask for a clean start says that it has the session's other half: v5 section 3.1.2.4.
+            if connack.session_present && self.clean_start {
                 return Err(match self.version {
                     Version::V5 => violation(
                         ReasonCode::ProtocolError,
@@ -222,8 +342,30 @@ impl Session {
                 self.qos_max = self.qos_max.min(qos);
             }
             self.retain_available = connack.properties.retain_available().unwrap_or(true);
+            self.begin_session(&connack);
         }
         Ok(Meaning::Connack(connack))
+    }
+
+    /// Goes on with the session that the server has kept, or with none: what was begun in one that it has not kept is
+    /// lost, v5 section 3.1.2.4 and [MQTT-3.2.2-5].
+    fn begin_session(&mut self, connack: &Connack<'_>) {
+        if !connack.session_present {
+            let lost = std::mem::replace(&mut self.in_flight, InFlight::new());
+            self.lost = (lost.publishes() > 0).then(|| Box::new(lost));
+            self.received.clear();
+        }
+        self.keeps = match self.version {
+            Version::V311 => !self.clean_start,
+            // v5 section 3.2.2.3.2: what the server says is in force.
+            Version::V5 => connack
+                .properties
+                .session_expiry_interval()
+                .map_or(!self.expires_at_once, |secs| secs > 0),
+        };
+        if let Some(client_id) = connack.properties.assigned_client_identifier() {
+            self.client = state::hash(client_id);
+        }
     }
 
     fn handle_connect<'a>(&mut self, packet: Packet<'a>, limits: &Limits) -> Result<Meaning<'a>, Violation> {
@@ -255,6 +397,20 @@ impl Session {
         self.state = State::Up;
         self.keep_alive_secs = keep_alive_secs;
         self.announce(properties);
+    }
+
+    /// Server role: the same, of a session that may outlive the connection, and that goes on with a state if there is one.
+    pub(crate) fn accepted_to_keep(
+        &mut self,
+        state: Option<SessionState>,
+        properties: &Properties<'_>,
+        keep_alive_secs: u16,
+    ) {
+        if let Some(state) = state {
+            self.take_up(state);
+        }
+        self.keeps = true;
+        self.accepted(properties, keep_alive_secs);
     }
 
     /// The bounds that this side's CONNECT or CONNACK announces to the peer.
@@ -365,6 +521,7 @@ impl Session {
             return Err(PublishError::Refused);
         }
         let acknowledged = publish.qos != QoS::AtMostOnce;
+        // Whatever waits to be sent again goes first.
         if acknowledged && !self.window_has_room() {
             return Err(PublishError::Full);
         }
@@ -430,12 +587,7 @@ impl Session {
 
     /// The session is over: what was in flight, oldest first. Publishes only.
     pub(crate) fn pop_dropped(&mut self) -> Option<Entry> {
-        loop {
-            let entry = self.in_flight.pop_oldest()?;
-            if entry.kind.is_publish() {
-                return Some(entry);
-            }
-        }
+        self.in_flight.pop_oldest_publish()
     }
 }
 

@@ -34,6 +34,15 @@ impl Received {
         }
     }
 
+    pub(crate) fn max(&self) -> u16 {
+        self.max
+    }
+
+    /// The session that they belong to is gone.
+    pub(crate) fn clear(&mut self) {
+        self.ids = Vec::new();
+    }
+
     pub(crate) fn set_max(&mut self, max: u16) {
         self.max = max;
     }

@@ -3,6 +3,7 @@ use fleetwire_codec::{Carrier, Connack, Disconnect, PropertiesBuf, Property, Pub
 use super::*;
 
 mod exactly_once;
+mod resuming;
 
 fn connect(version: Version, keep_alive_secs: u16) -> Connect<'static> {
     Connect {
@@ -18,7 +19,7 @@ fn connect(version: Version, keep_alive_secs: u16) -> Connect<'static> {
 }
 
 fn up(now: Instant, keep_alive_secs: u16) -> Session {
-    let mut session = Session::client(&connect(Version::V5, keep_alive_secs), now);
+    let mut session = Session::client(&connect(Version::V5, keep_alive_secs), None, now);
     let connack = Packet::Connack(Connack::accepted(false));
     assert!(matches!(
         session.handle(now, connack, &Limits::default()),
@@ -33,6 +34,8 @@ fn entry(now: Instant) -> Entry {
         token: 7,
         intended: now,
         sent: now,
+        kept: None,
+        waits: false,
     }
 }
 
@@ -42,7 +45,7 @@ fn publish<'a>(qos: QoS) -> crate::Publish<'a> {
 
 #[test]
 fn nothing_is_published_before_the_connack() {
-    let session = Session::client(&connect(Version::V5, 60), Instant::now());
+    let session = Session::client(&connect(Version::V5, 60), None, Instant::now());
     assert_eq!(
         session.prepare_publish(&publish(QoS::AtMostOnce)).unwrap_err(),
         PublishError::Offline
@@ -53,7 +56,7 @@ fn nothing_is_published_before_the_connack() {
 fn the_first_packet_must_be_connack() {
     // v5 [MQTT-3.2.0-1].
     let now = Instant::now();
-    let mut session = Session::client(&connect(Version::V5, 60), now);
+    let mut session = Session::client(&connect(Version::V5, 60), None, now);
     let violation = session
         .handle(now, Packet::Pingresp, &Limits::default())
         .unwrap_err();
@@ -67,7 +70,7 @@ fn the_first_packet_must_be_connack() {
 fn a_session_that_nobody_asked_for_is_refused() {
     // v5 [MQTT-3.2.2-4].
     let now = Instant::now();
-    let mut session = Session::client(&connect(Version::V5, 60), now);
+    let mut session = Session::client(&connect(Version::V5, 60), None, now);
     let connack = Packet::Connack(Connack::accepted(true));
     assert_eq!(
         session

@@ -10,7 +10,7 @@ use crate::connection::Connection;
 use crate::driver::{Driver, Key};
 use crate::failure::Cause;
 use crate::link::{CloseWish, Link, Phase};
-use crate::session::Session;
+use crate::session::{Entry, Session, SessionState};
 use crate::{Disconnected, DropReason, Dropped, Event, Failure, Handler, Slug};
 
 /// A connection that held so long ends a row of failures: the next wait begins at the bottom again.
@@ -96,12 +96,21 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let counted = link.opening.take().is_some_and(|opening| opening.counted);
         link.waits = false;
         let is_client = link.is_client();
+        let outlives = link.connection.session.outlives();
         if phase == Phase::Up {
             self.core.counters.links_up.sub(1);
         } else {
             self.core.uncount_opening(is_client, counted);
         }
-        self.drop_in_flight(key, &cause);
+        // A server's state is there for the application to take until it has been told of the end.
+        let drops = match (is_client, retry_in) {
+            (true, Some(_)) => !outlives,
+            (true, None) => true,
+            (false, _) => !(outlives && known_up),
+        };
+        if drops {
+            self.drop_in_flight(key, retry_in.is_none(), cause.slug);
+        }
         log::debug!("link {key}: {} in {:?}: {}", cause.slug, phase, cause.text);
         match failure {
             Some(failure) => self.deliver(key, Event::Failed(failure)),
@@ -111,11 +120,15 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                     text: cause.text,
                     reason: cause.reason,
                     clean: cause.clean,
+                    session_expiry_secs: cause.session_expiry_secs,
                     connected_for,
                     retry_in,
                 };
                 self.deliver(key, Event::Disconnected(disconnected));
             }
+        }
+        if !is_client {
+            self.drop_in_flight(key, true, cause.slug);
         }
         match how {
             How::Flush => {
@@ -129,28 +142,47 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
     }
 
-    /// Every publish that was accepted ends exactly once.
-    fn drop_in_flight(&mut self, key: Key, cause: &Cause) {
-        let why = if cause.slug == Slug::CLOSED_BY_US {
+    /// Every publish that was accepted ends exactly once: those of the connection, and all that the link has when there will
+    /// be no other.
+    fn drop_in_flight(&mut self, key: Key, all: bool, slug: Slug) {
+        let why = if slug == Slug::CLOSED_BY_US {
             DropReason::Closed
         } else {
             DropReason::ConnectionLost
         };
+        while let Some(entry) = self.core.links.at_mut(key).and_then(|link| {
+            if all {
+                link.pop_dropped()
+            } else {
+                link.connection.session.pop_dropped()
+            }
+        }) {
+            self.dropped(key, &entry, why);
+        }
+    }
+
+    /// The server has not kept the session.
+    pub(super) fn drop_lost(&mut self, key: Key) {
         while let Some(entry) = self
             .core
             .links
             .at_mut(key)
-            .and_then(|link| link.connection.session.pop_dropped())
+            .and_then(|link| link.connection.session.pop_lost())
         {
-            self.deliver(
-                key,
-                Event::Dropped(Dropped {
-                    token: entry.token,
-                    intended: entry.intended,
-                    why,
-                }),
-            );
+            self.dropped(key, &entry, DropReason::SessionLost);
         }
+    }
+
+    /// The link has become another client, which has not got that session.
+    pub(super) fn drop_state(&mut self, key: Key, mut state: SessionState) {
+        while let Some(entry) = state.pop_dropped() {
+            self.dropped(key, &entry, DropReason::SessionLost);
+        }
+    }
+
+    pub(super) fn dropped(&mut self, key: Key, entry: &Entry, why: DropReason) {
+        let (token, intended) = (entry.token, entry.intended);
+        self.deliver(key, Event::Dropped(Dropped { token, intended, why }));
     }
 
     /// Nothing is queued any more: the last bytes of TLS, then the end of our direction.
@@ -177,7 +209,13 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let Some(link) = self.core.links.at_mut(key) else {
             return;
         };
-        std::mem::replace(&mut link.connection, fresh).release(&mut self.core.pool, &mut self.core.scratch);
+        let mut old = std::mem::replace(&mut link.connection, fresh);
+        if let Some(client) = &mut link.client
+            && let Some(state) = old.session.suspend()
+        {
+            client.session = Some(state);
+        }
+        old.release(&mut self.core.pool, &mut self.core.scratch);
         link.reading = true;
         link.phase = match link.retry_at.take() {
             Some(at) => Phase::Backoff(at),
@@ -192,9 +230,13 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// Lets go of an offline link that the application has closed.
     fn remove_if_wished(&mut self, key: Key) {
-        if self.core.links.at(key).is_some_and(|link| link.wishes.remove)
-            && let Some(link) = self.core.links.remove(key)
-        {
+        if !self.core.links.at(key).is_some_and(|link| link.wishes.remove) {
+            return;
+        }
+        while let Some(entry) = self.core.links.at_mut(key).and_then(Link::pop_dropped) {
+            self.dropped(key, &entry, DropReason::Closed);
+        }
+        if let Some(link) = self.core.links.remove(key) {
             self.core.ids.release(link.id);
         }
     }

@@ -23,7 +23,7 @@ use crate::failure::Cause;
 use crate::link::{CloseWish, Phase};
 use crate::outbox::Outbox;
 use crate::session::Expired;
-use crate::{AcksLate, At, Event, Handler, Slug};
+use crate::{AcksLate, At, DropReason, Event, Handler, Slug};
 
 /// Commands that one pass takes, so that a flood of them does not starve the network.
 const COMMANDS_PER_PASS: usize = 1024;
@@ -364,8 +364,22 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 self.carry_out_close(key, wish);
             }
             self.sync_reading(key);
+            self.send_again(key);
             self.pump(key);
             self.core.arm(key);
+        }
+    }
+
+    /// Goes on with what a resumed session has to send again.
+    fn send_again(&mut self, key: Key) {
+        while let Some((link, mut tools)) = self.core.connection(key) {
+            if link.phase != Phase::Up {
+                return;
+            }
+            let Some((entry, error)) = link.connection.send_again(&mut tools) else {
+                return;
+            };
+            self.dropped(key, &entry, DropReason::NotAccepted(error));
         }
     }
 
@@ -506,7 +520,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         counters.links.set(core.links.len() as u64);
         counters
             .bytes_copied
-            .set(pool.bytes_copied() + core.scratch.bytes_copied());
+            .set(pool.bytes_copied() + core.scratch.bytes_copied() + core.kept_bytes);
         counters.buffer_bytes.set(pool.bytes_in_use);
         counters.buffer_bytes_max.set(pool.bytes_in_use_max);
         counters.tls_keys_bytes.set(core.scratch.keys_bytes() as u64);

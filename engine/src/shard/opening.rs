@@ -108,12 +108,13 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let at = link.at(now);
         let client = link.client.as_ref().ok_or_else(gone)?;
         let (plan, attempt) = (client.plan.clone(), client.failures + 1);
+        let has_session = client.session.is_some();
         let form = match &client.template {
             Some(form) => (**form).clone(),
             None => {
                 let mut form = ConnectForm::default();
                 self.handler
-                    .on_dial(at, &mut Dial::new(&mut form, attempt))
+                    .on_dial(at, &mut Dial::new(&mut form, attempt, has_session))
                     .map_err(|error| Cause::new(Slug::DIAL_REFUSED, error.to_string()))?;
                 form
             }
@@ -121,7 +122,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let refused = |why: &dyn std::fmt::Display| {
             Cause::new(Slug::DIAL_REFUSED, format!("no CONNECT can be made of it: {why}"))
         };
-        let connect = form.connect();
+        let properties = form.all_properties().map_err(|error| refused(&error))?;
+        let connect = form.connect(&properties);
         let mut bytes = vec![
             0;
             connect
@@ -139,8 +141,13 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 Some(Box::new(session))
             }
         };
-        let session = Session::client(&connect, now);
         let output_bytes_max = self.core.limits.output_bytes_max;
+        let link = self.core.links.at_mut(key).ok_or_else(gone)?;
+        let mut state = link.client.as_mut().and_then(|client| client.session.take());
+        if let Some(other) = state.take_if(|state| !state.is_of(form.version, &form.client_id)) {
+            self.drop_state(key, other);
+        }
+        let session = Session::client(&connect, state, now);
         let link = self.core.links.at_mut(key).ok_or_else(gone)?;
         link.connection = Connection::new(session, output_bytes_max);
         link.connection.tls = tls;

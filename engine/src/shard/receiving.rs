@@ -173,11 +173,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let Some((link, tools)) = self.core.connection(key) else {
             return Ok(());
         };
-        let meaning = link
-            .connection
-            .session
-            .handle(now, packet, tools.limits)
-            .map_err(violated)?;
+        let session = &mut link.connection.session;
+        let meaning = session.handle(now, packet, tools.limits).map_err(violated)?;
+        if let Some(block) = session.take_spent() {
+            tools.pool.put(block);
+        }
         match meaning {
             Meaning::Nothing => {}
             Meaning::Message(publish) => {
@@ -231,6 +231,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         };
         let version = link.connection.session.version();
         if connack.is_accepted() {
+            self.drop_lost(key);
             let Some(opening) = self.core.mark_up(key) else {
                 return Ok(());
             };
@@ -357,6 +358,7 @@ fn goodbye(disconnect: &Disconnect<'_>) -> Cause {
         .map(|text| format!(", \"{text}\""))
         .unwrap_or_default();
     let mut cause = Cause::new(slug, format!("DISCONNECT {reason}{said}")).with_reason(reason);
+    cause.session_expiry_secs = disconnect.properties.session_expiry_interval();
     cause.clean = reason == ReasonCode::NORMAL_DISCONNECTION;
     cause.from_peer = true;
     cause

@@ -3,6 +3,7 @@
 mod attempts;
 mod channel;
 mod server;
+mod sessions;
 mod shards;
 mod stats;
 mod support;

@@ -21,7 +21,7 @@ fn client(version: Version, asked: &[Property<'_>], told: &[Property<'_>]) -> Se
         properties: own.as_properties(),
         ..connect(version, 0)
     };
-    let mut session = Session::client(&connect, now);
+    let mut session = Session::client(&connect, None, now);
     let connack = Connack::accepted(false).with_properties(peers.as_properties());
     handle(&mut session, Packet::Connack(connack)).unwrap();
     session

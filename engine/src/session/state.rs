@@ -1,0 +1,65 @@
+//! What of a session outlives its connection.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use fleetwire_codec::Version;
+
+use super::in_flight::{Entry, InFlight};
+use super::received::Received;
+
+/// The state of a session between two of its connections: v5 section 4.1. It holds the publishes whose acknowledgement
+/// is missing, and the identifiers of received ones at QoS 2 that are not released.
+///
+/// A client link keeps it by itself. Of a server link it is taken by
+/// [`Outbox::take_session`](crate::Outbox::take_session) and given to the client's next connection with
+/// [`Outbox::accept_session`](crate::Outbox::accept_session). It may be dropped at any time; the publishes in it then
+/// end without a further event.
+pub struct SessionState(pub(super) Box<Inner>);
+
+pub(super) struct Inner {
+    pub(super) version: Version,
+    /// Whose session it is, hashed: client identifiers are not kept.
+    pub(super) client: u64,
+    pub(super) in_flight: InFlight,
+    pub(super) received: Received,
+}
+
+impl SessionState {
+    /// The protocol version that it was begun with; a session does not change it.
+    pub fn version(&self) -> Version {
+        self.0.version
+    }
+
+    /// Publishes that will be sent again.
+    pub fn publishes(&self) -> usize {
+        usize::from(self.0.in_flight.publishes())
+    }
+
+    /// Whether that client can go on with it.
+    pub(crate) fn is_of(&self, version: Version, client_id: &str) -> bool {
+        self.0.version == version && self.0.client == hash(client_id)
+    }
+
+    /// Ends the oldest publish.
+    pub(crate) fn pop_dropped(&mut self) -> Option<Entry> {
+        self.0.in_flight.pop_oldest_publish()
+    }
+}
+
+impl fmt::Debug for SessionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionState")
+            .field("version", &self.version())
+            .field("publishes", &self.publishes())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Two client identifiers of one link that are the same in 64 bits of SipHash are taken for one: only an application
+/// that gives one link several names could meet that, and then once in 2^64.
+pub(super) fn hash(client_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    client_id.hash(&mut hasher);
+    hasher.finish()
+}
