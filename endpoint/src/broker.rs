@@ -38,6 +38,8 @@ use crate::broker::message::Message;
 use crate::broker::retained::Retained;
 use crate::broker::tree::{Granted, TopicTree};
 
+pub(crate) use message::copied;
+
 pub use connecting::Welcome;
 pub use counts::BrokerCounts;
 pub use limits::{BrokerLimits, KeepAliveRange};

@@ -8,7 +8,7 @@ use fleetwire_codec::{
 };
 use fleetwire_engine::{At, Event, Handler, LinkId, Message, Outbox, Publish, PublishError, TlsInfo};
 
-use crate::broker::{Broker, BrokerLimits, Incoming, Outgoing, Outlet, SendError, Welcome};
+use crate::broker::{Broker, BrokerLimits, Incoming, Outgoing, Outlet, SendError, Welcome, copied};
 use crate::counts::{Ledger, Shared};
 use crate::users::Users;
 
@@ -137,7 +137,7 @@ impl Front {
     }
 
     /// What v5 section 3.2.2.3 has a server say; what is left out has the value that the specification gives it, so Retain
-    /// and Wildcard Subscription are available and the Topic Alias Maximum is 0.
+    /// and Wildcard Subscription are available.
     fn connack(&self, connect: &Connect<'_>, welcome: &Welcome) -> Result<PropertiesBuf, DecodeError> {
         let mut properties = PropertiesBuf::new(Carrier::Connack);
         if connect.version == Version::V311 {
@@ -155,6 +155,7 @@ impl Front {
         if let Some(client_id) = &welcome.assigned_client_id {
             properties.push(Property::AssignedClientIdentifier(client_id))?;
         }
+        properties.push(Property::TopicAliasMaximum(TOPIC_ALIAS_MAXIMUM))?;
         properties.push(Property::SubscriptionIdentifierAvailable(false))?;
         properties.push(Property::SharedSubscriptionAvailable(false))?;
         if let Some(secs) = welcome.server_keep_alive_secs {
@@ -164,12 +165,19 @@ impl Front {
     }
 
     fn on_message(&mut self, at: At, message: &Message<'_>, out: &mut Outbox<'_>) {
+        let without_alias;
+        let mut properties = message.properties;
+        if properties.topic_alias().is_some() {
+            // It is this connection's alone.
+            without_alias = copied(properties);
+            properties = without_alias.as_properties();
+        }
         let incoming = Incoming {
             topic: message.topic,
             payload: message.payload,
             qos: message.qos,
             retain: message.retain,
-            properties: message.properties,
+            properties,
             keep: &|| message.retain(),
         };
         self.broker
@@ -260,6 +268,9 @@ impl Outlet<LinkId> for Wire<'_, '_> {
         self.0.disconnect(to, reason, Properties::EMPTY);
     }
 }
+
+/// Topics that a client may send by an alias: AWS IoT Core's quota.
+const TOPIC_ALIAS_MAXIMUM: u16 = 8;
 
 /// Messages above QoS 0 that a client may have unacknowledged: AWS IoT Core's quota. One at QoS 1 is acknowledged as soon
 /// as it is read, so only a client that has more under way at QoS 2 is cut off.

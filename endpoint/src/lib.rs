@@ -44,8 +44,8 @@
 //! The properties of a 5.0 PUBLISH go on unaltered, but for a Message Expiry Interval that waiting has shortened. Messages
 //! of one publisher to one topic reach each subscriber in their order.
 //!
-//! CONNACK announces to 5.0 clients: Maximum QoS 1, Receive Maximum 100, the Maximum Packet Size, no Subscription
-//! Identifiers, no shared subscriptions.
+//! CONNACK announces to 5.0 clients: Maximum QoS 1, Receive Maximum 100, the Maximum Packet Size, Topic Alias Maximum 8, no
+//! Subscription Identifiers, no shared subscriptions.
 //!
 //! # Where it departs from the specification
 //!
@@ -60,7 +60,7 @@
 //! # What AWS IoT Core does and this does not yet
 //!
 //! Certificates with states, policies, custom authorizers, quotas, life-cycle events and the other `$aws` topics,
-//! persistent sessions, shared subscriptions, topic aliases, MQTT over WebSocket, HTTPS. Nor does it copy AWS's own departures:
+//! persistent sessions, shared subscriptions, MQTT over WebSocket, HTTPS. Nor does it copy AWS's own departures:
 //! here `a/#` matches `a`, and retained messages go to wildcard subscriptions too, as the specification has it.
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use fleetwire_codec::buffer::{Block, Framing, Pool, RecvBuf, SendBuf, SendError};
-use fleetwire_codec::{DecodeError, Packet, PacketId, Pubrel, QoS, Version};
+use fleetwire_codec::{Carrier, DecodeError, Packet, PacketId, Properties, Pubrel, QoS, TopicName, Version};
 use fleetwire_tls::{Opened, Scratch, TlsError, TlsSession};
 
 use crate::session::{Again, Entry, Kept, Kind, Session};
@@ -193,6 +193,34 @@ impl Connection {
         let mut packet = self.session.prepare_publish(publish).inspect_err(|error| {
             self.wants_window |= *error == PublishError::Full;
         })?;
+        let bytes;
+        let whole = packet;
+        let mut alias = None;
+        if publish.aliased && self.session.version() == Version::V5 {
+            alias = self.session.begin_alias(publish.topic);
+        }
+        if let Some((alias, known)) = alias {
+            bytes = AliasBytes::new(alias, publish.properties);
+            packet.properties = bytes.properties();
+            if known {
+                packet.topic = TopicName::ALIASED;
+            }
+        }
+        let sent = self.publish_as(publish, packet, whole, tools);
+        if sent.is_err() && matches!(alias, Some((_, false))) {
+            self.session.cancel_alias();
+        }
+        sent
+    }
+
+    /// Encodes it as `packet`; as `whole` it can be sent on another connection.
+    fn publish_as(
+        &mut self,
+        publish: &Publish<'_>,
+        mut packet: fleetwire_codec::Publish<'_>,
+        mut whole: fleetwire_codec::Publish<'_>,
+        tools: &mut Tools<'_>,
+    ) -> Result<Option<PacketId>, PublishError> {
         let version = self.session.version();
         let len = packet.encoded_len(version).map_err(|_| PublishError::TooLarge)?;
         if !self.session.peer_takes(len) {
@@ -215,7 +243,10 @@ impl Connection {
         }
         let sent = match packet.packet_id.filter(|_| self.session.keeps()) {
             None => self.encode_publish(&packet, len, tools.pool),
-            Some(packet_id) => self.keep_publish(&packet, len, packet_id, tools),
+            Some(packet_id) => {
+                whole.packet_id = Some(packet_id);
+                self.keep_publish(&packet, len, &whole, tools)
+            }
         };
         match sent {
             Ok(()) => {
@@ -265,25 +296,28 @@ impl Connection {
         &mut self,
         packet: &fleetwire_codec::Publish<'_>,
         len: usize,
-        packet_id: PacketId,
+        whole: &fleetwire_codec::Publish<'_>,
         tools: &mut Tools<'_>,
     ) -> Result<(), VerbError> {
-        let mut block = tools.pool.take(len).ok_or(VerbError::Full)?;
-        let room = block.bytes_mut().and_then(|bytes| bytes.get_mut(..len));
-        let encoded = match room {
-            None => Err(VerbError::Full),
-            Some(room) => match packet.encode(self.session.version(), room) {
-                Ok(_) => self.send.append(tools.pool, room).map_err(VerbError::from),
-                Err(error) => Err(error.into()),
-            },
-        };
-        if let Err(error) = encoded {
-            tools.pool.put(block);
-            return Err(error);
+        let version = self.session.version();
+        let whole_len = whole.encoded_len(version)?;
+        let mut block = tools.pool.take(whole_len).ok_or(VerbError::Full)?;
+        let room = block.bytes_mut().and_then(|bytes| bytes.get_mut(..whole_len));
+        let encoded = room.ok_or(VerbError::Full).and_then(|room| {
+            whole.encode(version, room)?;
+            self.encode_publish(packet, len, tools.pool)
+        });
+        match (encoded, whole.packet_id) {
+            (Ok(()), Some(packet_id)) => {
+                *tools.kept_bytes += whole_len as u64;
+                self.session.keep(packet_id, Kept::new(block, whole_len));
+                Ok(())
+            }
+            (encoded, _) => {
+                tools.pool.put(block);
+                encoded
+            }
         }
-        *tools.kept_bytes += len as u64;
-        self.session.keep(packet_id, Kept::new(block, len));
-        Ok(())
     }
 
     /// Sends again what a resumed session has not seen acknowledged, as far as window and output allow. Answers a publish
@@ -424,6 +458,38 @@ impl Connection {
         self.send.in_flight_len() + self.send.len() <= limits.output_bytes_max / 2
     }
 }
+
+/// The properties of a PUBLISH with its Topic Alias in front; only a publish that has others allocates.
+struct AliasBytes {
+    alone: [u8; 3],
+    with_others: Vec<u8>,
+}
+
+impl AliasBytes {
+    fn new(alias: u16, others: Properties<'_>) -> Self {
+        let [high, low] = alias.to_be_bytes();
+        let alone = [TOPIC_ALIAS, high, low];
+        let mut with_others = Vec::new();
+        if !others.is_empty() {
+            with_others.extend_from_slice(&alone);
+            with_others.extend_from_slice(others.as_bytes());
+        }
+        Self { alone, with_others }
+    }
+
+    fn properties(&self) -> Properties<'_> {
+        let bytes = if self.with_others.is_empty() {
+            &self.alone[..]
+        } else {
+            &self.with_others
+        };
+        // They cannot fail: the others were checked, and have no alias.
+        Properties::new(bytes, Carrier::Publish).unwrap_or(Properties::EMPTY)
+    }
+}
+
+/// The identifier of the property, v5 section 2.2.2.2.
+const TOPIC_ALIAS: u8 = 0x23;
 
 /// Why received bytes could not be opened.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use crate::{Disconnected, Failure, PublishError, TlsInfo, VerbError};
 use bytes::Bytes;
 use fleetwire_codec::buffer::Block;
 use fleetwire_codec::{
-    Connect, PacketId, Properties, Publish, ReasonCode, Suback, Subscribe, Unsuback, Unsubscribe, Version,
+    Auth, Connect, PacketId, Properties, Publish, ReasonCode, Suback, Subscribe, Unsuback, Unsubscribe,
+    Version,
 };
 
 /// Something happened on a link.
@@ -48,6 +49,10 @@ pub enum Event<'a> {
     /// A PUBLISH has arrived. Its PUBACK or PUBREC is sent after the handler has returned. One at QoS 2 that comes again
     /// while it is not released is acknowledged without this event.
     Message(Message<'a>),
+    /// AUTH, a step of an authentication whose method CONNECT has named (v5 section 4.12). To be answered with
+    /// [`Outbox::auth`](crate::Outbox::auth), or by a server with `accept` or `refuse`. Data that needs no answer, of a
+    /// CONNACK, is in its properties.
+    Auth(Auth<'a>),
     /// A command of an [`EngineHandle`](crate::EngineHandle) could not be carried out.
     Rejected(Rejected),
     /// After a verb answered `Full`: there is room again.

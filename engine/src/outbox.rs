@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use fleetwire_codec::buffer::SendError;
 use fleetwire_codec::{
-    Connack, Disconnect, EncodeError, FiltersBuf, Packet, PacketId, Properties, QoS, ReasonCode, Suback,
-    Subscribe, SubscriptionOptions, TopicFilter, Unsuback, Unsubscribe, UnsubscribeFiltersBuf, Version,
+    Auth, Connack, Disconnect, EncodeError, FiltersBuf, Packet, PacketId, Properties, QoS, ReasonCode,
+    Suback, Subscribe, SubscriptionOptions, TopicFilter, Unsuback, Unsubscribe, UnsubscribeFiltersBuf,
+    Version,
 };
 
 use crate::clock::after;
@@ -116,6 +117,10 @@ impl<'a> Outbox<'a> {
     ) -> Result<PacketId, VerbError> {
         let mut list = FiltersBuf::new();
         for (filter, qos) in filters {
+            let live = self.core.links.get_mut(link).ok_or(VerbError::NoSuchLink)?;
+            if !live.connection.session.peer_takes_filter(*filter) {
+                return Err(VerbError::Refused);
+            }
             list.push(*filter, SubscriptionOptions::new(*qos))
                 .map_err(|_| VerbError::Invalid)?;
         }
@@ -363,9 +368,35 @@ impl<'a> Outbox<'a> {
         }
     }
 
+    /// Sends AUTH, a step of an authentication whose method the CONNECT has named (v5 section 4.12): a client's before
+    /// its CONNACK or, with 0x19, later; a server's in answer to CONNECT or AUTH, and with 0x00 at the end of a
+    /// re-authentication. A server that has sent one before its CONNACK reads on, and gets the client's as `Auth`.
+    ///
+    /// # Errors
+    /// See [`VerbError`]; `Invalid` when it is not the time for it, or not the method of the CONNECT.
+    pub fn auth(
+        &mut self,
+        link: LinkId,
+        reason: ReasonCode,
+        properties: Properties<'_>,
+    ) -> Result<(), VerbError> {
+        let (live, mut tools) = self.live(link)?;
+        if !live.connection.session.begin_auth(reason, &properties) {
+            return Err(VerbError::Invalid);
+        }
+        live.connection
+            .send_packet(&Packet::Auth(Auth { reason, properties }), &mut tools)?;
+        live.connection.session.auth_sent();
+        self.core.touch(link.slot);
+        Ok(())
+    }
+
     fn answer_connect(&mut self, link: LinkId, connack: &Connack<'_>) -> Result<(), VerbError> {
         let (live, mut tools) = self.live(link)?;
-        if live.connection.session.state() != State::Deciding {
+        let session = &live.connection.session;
+        // v5 [MQTT-4.12.0-5], [MQTT-4.12.0-6].
+        let names_method = connack.code != 0 || session.has_method(&connack.properties);
+        if session.state() != State::Deciding || !names_method {
             return Err(VerbError::Invalid);
         }
         live.connection
@@ -454,6 +485,8 @@ pub enum VerbError {
     TooLarge,
     /// The link is gone.
     NoSuchLink,
+    /// The server's CONNACK forbids it: its Wildcard or Shared Subscription Available (v5 sections 3.2.2.3.11, 3.2.2.3.13).
+    Refused,
     /// An argument that no packet can carry, or a verb that has no meaning in this state.
     Invalid,
 }
@@ -465,6 +498,7 @@ impl fmt::Display for VerbError {
             Self::Offline => "the link is not connected",
             Self::TooLarge => "the packet is larger than the output bound or than the peer accepts",
             Self::NoSuchLink => "there is no such link any more",
+            Self::Refused => "the server does not offer it",
             Self::Invalid => "the arguments or the state of the link do not allow this",
         })
     }
@@ -533,6 +567,7 @@ impl From<VerbError> for PublishError {
             VerbError::Offline => Self::Offline,
             VerbError::TooLarge => Self::TooLarge,
             VerbError::NoSuchLink => Self::NoSuchLink,
+            VerbError::Refused => Self::Refused,
             VerbError::Invalid => Self::Invalid,
         }
     }

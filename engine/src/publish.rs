@@ -15,6 +15,7 @@ pub struct Publish<'a> {
     pub(crate) properties: Properties<'a>,
     pub(crate) token: u64,
     pub(crate) intended: Option<Instant>,
+    pub(crate) aliased: bool,
 }
 
 impl<'a> Publish<'a> {
@@ -28,6 +29,7 @@ impl<'a> Publish<'a> {
             properties: Properties::EMPTY,
             token: 0,
             intended: None,
+            aliased: false,
         }
     }
 
@@ -49,6 +51,14 @@ impl<'a> Publish<'a> {
     #[must_use]
     pub fn properties(mut self, properties: Properties<'a>) -> Self {
         self.properties = properties;
+        self
+    }
+
+    /// Sends the topic as a Topic Alias if the peer takes them (v5 section 3.3.2.3.4): whole the first time, as two bytes from
+    /// then on. The first 8 topics of a connection get one. Without aliases in `properties`, which are the engine's.
+    #[must_use]
+    pub fn aliased(mut self, aliased: bool) -> Self {
+        self.aliased = aliased;
         self
     }
 

@@ -109,7 +109,7 @@ impl Message {
 }
 
 /// The properties that a server forwards: those of PUBLISH without the ones that belong to one connection only.
-fn copied(properties: Properties<'_>) -> PropertiesBuf {
+pub(crate) fn copied(properties: Properties<'_>) -> PropertiesBuf {
     copy(properties.iter().filter(|property| {
         !matches!(
             property,

@@ -216,7 +216,7 @@ fn connack_says_what_there_is() {
         assert_eq!(properties.maximum_qos(), Some(QoS::AtLeastOnce));
         assert_eq!(properties.receive_maximum(), Some(100));
         assert_eq!(properties.maximum_packet_size(), Some(256 * 1024));
-        assert_eq!(properties.topic_alias_maximum(), None);
+        assert_eq!(properties.topic_alias_maximum(), Some(8));
         assert_eq!(properties.subscription_identifier_available(), Some(false));
         assert_eq!(properties.shared_subscription_available(), Some(false));
         assert_eq!(properties.wildcard_subscription_available(), None);

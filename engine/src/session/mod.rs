@@ -7,6 +7,7 @@
 
 mod acknowledging;
 mod in_flight;
+mod rare;
 mod received;
 mod state;
 mod timing;
@@ -15,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use fleetwire_codec::buffer::Block;
 use fleetwire_codec::{
-    Connack, Connect, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Suback, Subscribe,
-    Unsuback, Unsubscribe, Version,
+    Auth, Connack, Connect, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Suback,
+    Subscribe, TopicFilter, Unsuback, Unsubscribe, Version,
 };
 
 use crate::{Ack, Limits, PublishError};
@@ -25,6 +26,7 @@ use in_flight::InFlight;
 pub(crate) use in_flight::{Again, Entry, Kept, Kind};
 pub use state::SessionState;
 
+use rare::Rare;
 use received::Received;
 
 /// A rule that the peer broke, with the clause and the reason code that answers it.
@@ -38,6 +40,35 @@ pub(crate) struct Violation {
 const fn violation(reason: ReasonCode, clause: &'static str, text: &'static str) -> Violation {
     Violation { reason, clause, text }
 }
+
+/// Whether table 3-10 of 5.0 keeps a reason of DISCONNECT for servers.
+pub(crate) fn is_for_servers(reason: ReasonCode) -> bool {
+    use ReasonCode as Code;
+    matches!(
+        reason,
+        Code::NotAuthorized
+            | Code::ServerBusy
+            | Code::ServerShuttingDown
+            | Code::KeepAliveTimeout
+            | Code::SessionTakenOver
+            | Code::TopicFilterInvalid
+            | Code::RetainNotSupported
+            | Code::QoSNotSupported
+            | Code::UseAnotherServer
+            | Code::ServerMoved
+            | Code::SharedSubscriptionsNotSupported
+            | Code::ConnectionRateExceeded
+            | Code::MaximumConnectTime
+            | Code::SubscriptionIdentifiersNotSupported
+            | Code::WildcardSubscriptionsNotSupported
+    )
+}
+
+const WRONG_SIDE: Violation = violation(
+    ReasonCode::ProtocolError,
+    "v5 table 3-10",
+    "a DISCONNECT with a reason that is the other side's",
+);
 
 /// What a packet means to the connection.
 #[derive(Debug)]
@@ -54,6 +85,7 @@ pub(crate) enum Meaning<'a> {
     Subscribe(Subscribe<'a>),
     Unsubscribe(Unsubscribe<'a>),
     Message(Publish<'a>),
+    Auth(Auth<'a>),
     Disconnect(Disconnect<'a>),
 }
 
@@ -74,8 +106,10 @@ pub(crate) enum State {
     AwaitConnack,
     /// Server: nothing was received.
     AwaitConnect,
-    /// Server: the application has CONNECT and has not answered.
+    /// Server: the application has CONNECT, or the AUTH that it asked for, and has not answered.
     Deciding,
+    /// Server: AUTH was sent, and the client's is awaited.
+    Authenticating,
     Up,
 }
 
@@ -117,8 +151,10 @@ pub(crate) struct Session {
     has_state: bool,
     /// Client: whose session it is, hashed.
     client: u64,
-    /// Client: what waited for a session that the server has not got any more.
-    lost: Option<Box<InFlight>>,
+    /// Client: the server takes filters with wildcards, and shared ones.
+    wildcards_available: bool,
+    shared_available: bool,
+    rare: Option<Box<Rare>>,
     /// The block of a publish that is acknowledged, on its way back to the pool.
     spent: Option<Block>,
 }
@@ -135,6 +171,7 @@ impl Session {
             ..Self::new(Role::Client, State::AwaitConnack, now)
         };
         session.announce(&connect.properties);
+        session.set_method(&connect.properties);
         if let Some(state) = state {
             session.take_up(state);
         }
@@ -169,7 +206,9 @@ impl Session {
             clean_start: true,
             has_state: false,
             client: 0,
-            lost: None,
+            wildcards_available: true,
+            shared_available: true,
+            rare: None,
             spent: None,
         }
     }
@@ -259,11 +298,7 @@ impl Session {
 
     /// Client: the oldest publish of a session that the server has not got any more.
     pub(crate) fn pop_lost(&mut self) -> Option<Entry> {
-        let entry = self.lost.as_mut()?.pop_oldest_publish();
-        if entry.is_none() {
-            self.lost = None;
-        }
-        entry
+        self.rare.as_mut()?.lost.pop_oldest_publish()
     }
 
     pub(crate) fn state(&self) -> State {
@@ -298,11 +333,27 @@ impl Session {
             (Role::Client, State::Up) => self.handle_as_client(packet),
             (Role::Client, _) => self.handle_connack(packet, limits),
             (Role::Server, State::Up | State::Deciding) => self.handle_as_server(packet),
+            (Role::Server, State::Authenticating) => match packet {
+                Packet::Auth(auth) => self.handle_auth(auth),
+                Packet::Disconnect(_) | Packet::Connect(_) => self.handle_as_server(packet),
+                _ => Err(violation(
+                    ReasonCode::ProtocolError,
+                    "v5 [MQTT-3.1.2-30]",
+                    "neither AUTH nor DISCONNECT during the authentication",
+                )),
+            },
             (Role::Server, _) => self.handle_connect(packet, limits),
         }
     }
 
     fn handle_connack<'a>(&mut self, packet: Packet<'a>, limits: &Limits) -> Result<Meaning<'a>, Violation> {
+        let packet = match packet {
+            // v5 [MQTT-3.2.0-1].
+            Packet::Auth(auth) if self.rare.as_ref().is_some_and(|rare| rare.method.is_some()) => {
+                return self.handle_auth(auth);
+            }
+            packet => packet,
+        };
         let Packet::Connack(connack) = packet else {
             return Err(match self.version {
                 Version::V5 => violation(
@@ -317,7 +368,23 @@ impl Session {
                 ),
             });
         };
+        // A CONNACK that refuses names none that counts.
         if connack.code == 0 {
+            let method = self.rare.as_ref().and_then(|rare| rare.method.as_deref());
+            if connack.properties.authentication_method() != method {
+                return Err(match method {
+                    None => violation(
+                        ReasonCode::ProtocolError,
+                        "v5 [MQTT-4.12.0-6]",
+                        "an Authentication Method that CONNECT had not named",
+                    ),
+                    Some(_) => violation(
+                        ReasonCode::ProtocolError,
+                        "v5 [MQTT-4.12.0-5]",
+                        "not the Authentication Method of CONNECT",
+                    ),
+                });
+            }
             // Who does not ask for a clean start says that it has the session's other half: v5 section 3.1.2.4.
             if connack.session_present && self.clean_start {
                 return Err(match self.version {
@@ -341,7 +408,10 @@ impl Session {
             if let Some(qos) = connack.properties.maximum_qos() {
                 self.qos_max = self.qos_max.min(qos);
             }
-            self.retain_available = connack.properties.retain_available().unwrap_or(true);
+            let properties = &connack.properties;
+            self.retain_available = properties.retain_available().unwrap_or(true);
+            self.wildcards_available = properties.wildcard_subscription_available().unwrap_or(true);
+            self.shared_available = properties.shared_subscription_available().unwrap_or(true);
             self.begin_session(&connack);
         }
         Ok(Meaning::Connack(connack))
@@ -352,7 +422,9 @@ impl Session {
     fn begin_session(&mut self, connack: &Connack<'_>) {
         if !connack.session_present {
             let lost = std::mem::replace(&mut self.in_flight, InFlight::new());
-            self.lost = (lost.publishes() > 0).then(|| Box::new(lost));
+            if lost.publishes() > 0 {
+                self.rare().lost = lost;
+            }
             self.received.clear();
         }
         self.keeps = match self.version {
@@ -380,6 +452,7 @@ impl Session {
         self.version = connect.version;
         self.expires_at_once = connect.properties.session_expiry_interval().unwrap_or(0) == 0;
         self.learn(&connect.properties, limits);
+        self.set_method(&connect.properties);
         Ok(Meaning::Connect(connect))
     }
 
@@ -390,6 +463,7 @@ impl Session {
             .unwrap_or(u16::MAX)
             .min(limits.in_flight_max);
         self.packet_len_max = properties.maximum_packet_size().unwrap_or(u32::MAX);
+        self.set_peer_alias_max(properties.topic_alias_maximum().unwrap_or(0));
     }
 
     /// Server role: the CONNACK that accepts is on its way.
@@ -421,6 +495,7 @@ impl Session {
         if let Some(qos) = properties.maximum_qos() {
             self.receives_qos_max = qos;
         }
+        self.set_alias_max(properties.topic_alias_maximum().unwrap_or(0));
     }
 
     fn handle_as_client<'a>(&mut self, packet: Packet<'a>) -> Result<Meaning<'a>, Violation> {
@@ -447,6 +522,10 @@ impl Session {
                         "a Session Expiry Interval in the server's DISCONNECT",
                     ));
                 }
+                // Table 3-10 has this one for clients only.
+                if disconnect.reason == ReasonCode::DisconnectWithWillMessage {
+                    return Err(WRONG_SIDE);
+                }
                 Meaning::Disconnect(disconnect)
             }
             packet => return self.handle_from_both(packet),
@@ -458,7 +537,17 @@ impl Session {
             Packet::Subscribe(subscribe) => Meaning::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => Meaning::Unsubscribe(unsubscribe),
             Packet::Pingreq => Meaning::Answer(Packet::Pingresp),
+            Packet::Publish(publish) if publish.properties.subscription_identifiers().next().is_some() => {
+                return Err(violation(
+                    ReasonCode::ProtocolError,
+                    "v5 [MQTT-3.3.4-6]",
+                    "a Subscription Identifier from a client",
+                ));
+            }
             Packet::Disconnect(disconnect) => {
+                if is_for_servers(disconnect.reason) {
+                    return Err(WRONG_SIDE);
+                }
                 if self.expires_at_once
                     && disconnect
                         .properties
@@ -480,15 +569,12 @@ impl Session {
     fn handle_from_both<'a>(&mut self, packet: Packet<'a>) -> Result<Meaning<'a>, Violation> {
         match packet {
             Packet::Publish(publish) => {
-                if publish.properties.topic_alias().is_some() {
-                    return Err(violation(
-                        ReasonCode::TopicAliasInvalid,
-                        "v5 [MQTT-3.3.2-9]",
-                        "a Topic Alias although the maximum is 0",
-                    ));
+                if let Some(alias) = publish.properties.topic_alias() {
+                    self.handle_alias(alias, publish.topic)?;
                 }
                 self.handle_publish(publish)
             }
+            Packet::Auth(auth) => self.handle_auth(auth),
             Packet::Puback(ack) => self.handle_last_ack(ack.packet_id, Kind::AtLeastOnce, ack.reason),
             Packet::Pubrec(pubrec) => self.handle_pubrec(&pubrec),
             Packet::Pubrel(pubrel) => Ok(self.handle_pubrel(&pubrel)),
@@ -520,6 +606,9 @@ impl Session {
         if publish.qos > self.qos_max || (publish.retain && !self.retain_available) {
             return Err(PublishError::Refused);
         }
+        if publish.topic.is_empty() || publish.properties.topic_alias().is_some() {
+            return Err(PublishError::Invalid);
+        }
         let acknowledged = publish.qos != QoS::AtMostOnce;
         // Whatever waits to be sent again goes first.
         if acknowledged && !self.window_has_room() {
@@ -538,6 +627,12 @@ impl Session {
             },
             payload: publish.payload,
         })
+    }
+
+    /// Whether the server's CONNACK allows such a filter (v5 sections 3.2.2.3.11 and 3.2.2.3.13).
+    pub(crate) fn peer_takes_filter(&self, filter: TopicFilter<'_>) -> bool {
+        (self.wildcards_available || !filter.has_wildcard())
+            && (self.shared_available || filter.shared().is_none())
     }
 
     /// Whether the peer takes packets of that length (v5 [MQTT-3.1.2-24], [MQTT-3.2.2-15]).

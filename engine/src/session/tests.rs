@@ -3,6 +3,7 @@ use fleetwire_codec::{Carrier, Connack, Disconnect, PropertiesBuf, Property, Pub
 use super::*;
 
 mod exactly_once;
+mod limits;
 mod resuming;
 
 fn connect(version: Version, keep_alive_secs: u16) -> Connect<'static> {

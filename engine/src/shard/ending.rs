@@ -10,7 +10,7 @@ use crate::connection::Connection;
 use crate::driver::{Driver, Key};
 use crate::failure::Cause;
 use crate::link::{CloseWish, Link, Phase};
-use crate::session::{Entry, Session, SessionState};
+use crate::session::{Entry, Session, SessionState, is_for_servers};
 use crate::{Disconnected, DropReason, Dropped, Event, Failure, Handler, Slug};
 
 /// A connection that held so long ends a row of failures: the next wait begins at the bottom again.
@@ -250,11 +250,10 @@ fn say_goodbye(link: &mut Link, cause: &Cause, tools: &mut crate::connection::To
         && session.version() == Version::V5
     {
         // Table 3-10 keeps these for servers.
-        let reason = match reason {
-            ReasonCode::KeepAliveTimeout | ReasonCode::QoSNotSupported if is_client => {
-                ReasonCode::UnspecifiedError
-            }
-            reason => reason,
+        let reason = if is_client && is_for_servers(reason) {
+            ReasonCode::UnspecifiedError
+        } else {
+            reason
         };
         // Without room for it the peer sees the end of the stream instead.
         let _ = link

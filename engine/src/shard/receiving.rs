@@ -5,7 +5,7 @@ use std::io;
 use fleetwire_codec::buffer::{Block, RecvBuf};
 use fleetwire_codec::frame::{self, Split};
 use fleetwire_codec::{
-    Connack, DecodeError, Disconnect, Packet, PacketId, Puback, Pubrec, QoS, ReasonCode, Version,
+    Connack, DecodeError, Disconnect, Packet, PacketId, Puback, Publish, Pubrec, QoS, ReasonCode, Version,
 };
 
 use super::{How, ShardLoop};
@@ -182,7 +182,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Meaning::Nothing => {}
             Meaning::Message(publish) => {
                 let (qos, packet_id) = (publish.qos, publish.packet_id);
-                self.deliver(key, Event::Message(Message::new(publish, block)));
+                match publish
+                    .properties
+                    .topic_alias()
+                    .filter(|_| publish.topic.is_empty())
+                {
+                    None => self.deliver(key, Event::Message(Message::new(publish, block))),
+                    Some(alias) => self.deliver_aliased(key, publish, alias, block),
+                }
                 self.acknowledge(key, qos, packet_id)?;
             }
             Meaning::Answer(packet) => self.answer(key, &packet)?,
@@ -194,9 +201,28 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Meaning::Unsubscribed(unsuback) => self.deliver(key, Event::Unsubscribed(unsuback)),
             Meaning::Subscribe(subscribe) => self.deliver(key, Event::Subscribe(subscribe)),
             Meaning::Unsubscribe(unsubscribe) => self.deliver(key, Event::Unsubscribe(unsubscribe)),
+            Meaning::Auth(auth) => self.deliver(key, Event::Auth(auth)),
             Meaning::Disconnect(disconnect) => return Err(goodbye(&disconnect)),
         }
         Ok(())
+    }
+
+    /// Delivers a message whose topic is what its alias stands for.
+    fn deliver_aliased(&mut self, key: Key, publish: Publish<'_>, alias: u16, block: &Block) {
+        let Some(link) = self.core.links.at_mut(key) else {
+            return;
+        };
+        let Some(topic) = link.connection.session.take_topic(alias) else {
+            return;
+        };
+        let publish = Publish {
+            topic: topic.as_topic_name(),
+            ..publish
+        };
+        self.deliver(key, Event::Message(Message::new(publish, block)));
+        if let Some(link) = self.core.links.at_mut(key) {
+            link.connection.session.put_back(alias, topic);
+        }
     }
 
     fn acknowledge(&mut self, key: Key, qos: QoS, packet_id: Option<PacketId>) -> Result<(), Cause> {

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod channel;
+mod extras;
 mod server;
 mod sessions;
 mod shards;

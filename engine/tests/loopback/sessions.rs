@@ -203,7 +203,10 @@ fn what_a_server_forgets_is_dropped() {
     });
     assert_eq!((token, why), (7, DropReason::SessionLost));
     wait_for(&events, |_, kind| match kind {
-        OwnedKind::Connected { session_present, .. } => Some(assert!(!session_present)),
+        OwnedKind::Connected { session_present, .. } => {
+            assert!(!session_present);
+            Some(())
+        }
         _ => None,
     });
     drop(server);
