@@ -102,6 +102,10 @@ pub use channel::{ChannelHandler, Events, OwnedEvent, OwnedKind, OwnedMessage};
 
 pub mod sim;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 mod clock;
 mod command;
 mod connection;

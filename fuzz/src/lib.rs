@@ -18,6 +18,7 @@ mod topics;
 
 pub use cutting::cutting;
 pub use differential::differential;
+pub use fleetwire_engine::fuzzing::session;
 pub use frame::frame;
 pub use packet::packet;
 pub use recv_buf::recv_buf;

@@ -19,7 +19,7 @@ use samples::{Sample, samples};
 type Body = fn(&[u8]);
 
 /// All targets, and what each makes of a sample for a seed, if samples are its seeds.
-const TARGETS: [(&str, Body, Option<Seed>); 10] = [
+const TARGETS: [(&str, Body, Option<Seed>); 11] = [
     ("cutting", fuzz::cutting, Some(in_pieces)),
     ("differential", fuzz::differential, Some(how_and_body)),
     ("frame", fuzz::frame, Some(whole)),
@@ -27,6 +27,7 @@ const TARGETS: [(&str, Body, Option<Seed>); 10] = [
     ("recv_buf", fuzz::recv_buf, None),
     ("round_trip", fuzz::round_trip, None),
     ("send_buf", fuzz::send_buf, None),
+    ("session", fuzz::session, None),
     ("tls_hello", fuzz::tls_hello, None),
     ("tls_records", fuzz::tls_records, None),
     ("tls_session", fuzz::tls_session, None),
@@ -151,6 +152,28 @@ fn generated_tls_input_passes() {
     }
 }
 
+/// The fuzzer's first steps for sessions.
+#[test]
+fn generated_session_input_passes() {
+    for input in session_inputs(2000) {
+        fuzz::session(&input);
+    }
+}
+
+/// Longer lists of operations. In every second one no machine hears anything but the other.
+fn session_inputs(count: usize) -> impl Iterator<Item = Vec<u8>> {
+    let calm = |byte: u8| if byte >> 1 & 7 == 7 { byte ^ 0b1000 } else { byte };
+    let parts: Vec<_> = tls_inputs(8 * count as u64).collect();
+    (0..count).map(move |index| {
+        let input = parts[8 * index..][..8].concat();
+        if index % 2 == 0 {
+            input.into_iter().map(calm).collect()
+        } else {
+            input
+        }
+    })
+}
+
 /// Bytes out of a seed of their own, the same in each run.
 fn tls_inputs(count: u64) -> impl Iterator<Item = Vec<u8>> {
     (1..=count).map(|seed| {
@@ -176,6 +199,9 @@ fn write_the_seeds() {
                 fs::write(corpus(target).join(&sample.name), seed(&sample)).unwrap();
             }
         }
+    }
+    for (i, input) in session_inputs(24).enumerate() {
+        fs::write(corpus("session").join(format!("generated_{i}")), &input).unwrap();
     }
     for (i, input) in tls_inputs(24).enumerate() {
         for target in ["tls_records", "tls_session"] {
