@@ -13,10 +13,11 @@ USER = ("ann", "s\u00e9cret")
 class EndpointTest(InteropTest):
     """A test with an endpoint, which has to end well once asked to: exit code 0, its counts, no panic."""
 
-    def serve(self, listen="127.0.0.1:0", user=USER):
+    def serve(self, listen="127.0.0.1:0", user=USER, max_qos=1):
         options = ["--user", ":".join(user)] if user else []
         argv = [FLEETWIRE, "endpoint", "--listen", listen, "--plain", "127.0.0.1:0", "--state", self.dir / "state"]
-        process = self.process("endpoint", *argv, *options)
+        # Two endpoints of a test do not write into one log.
+        process = self.process(f"endpoint-qos{max_qos}", *argv, "--max-qos", str(max_qos), *options)
         self.addCleanup(self.ends_well, process)
         process.port = int(process.wait_for(r"^listening on \S+:(\d+) with TLS")[1])
         process.plain_port = int(process.wait_for(r"^listening on \S+:(\d+) without TLS")[1])

@@ -69,6 +69,19 @@ class MosquittoTools(EndpointTest):
                     expected = [f"{topic} {qos} 0 {line.encode().hex()}" for line in lines]
                     self.assertEqual(self.received(subscriber, 50), expected)
 
+    def test_qos_2_arrives_once_and_in_order(self):
+        """At an endpoint that takes it."""
+        self.server = self.serve(max_qos=2)
+        for version in VERSIONS:
+            with self.subTest(version):
+                topic = f"twice/{version}"
+                subscriber = self.subscriber(version, "-t", topic, "-q", "2", "-C", "51")
+                lines = [f"message {index}" for index in range(50)]
+                self.publish(version, "-t", topic, "-q", "2", "-l", given="\n".join(lines).encode())
+                self.publish(version, "-t", topic, "-q", "2", "-m", "last")
+                expected = [f"{topic} 2 0 {line.encode().hex()}" for line in [*lines, "last"]]
+                self.assertEqual(self.received(subscriber, 51), expected)
+
     def test_bytes_arrive_unaltered(self):
         for version in VERSIONS:
             with self.subTest(version):
