@@ -336,6 +336,8 @@ impl<'a> Outbox<'a> {
         if let Err(error) = self.answer_connect(link, &connack) {
             return Err((error, state));
         }
+        let publishes = state.as_ref().map_or(0, SessionState::publishes);
+        self.core.counters.in_flight.add(publishes as u64);
         if let Some(live) = self.core.links.get_mut(link) {
             let session = &mut live.connection.session;
             session.accepted_to_keep(state, &properties, keep_alive_secs);
@@ -353,7 +355,10 @@ impl<'a> Outbox<'a> {
         if live.is_client() {
             return None;
         }
-        live.connection.session.suspend()
+        let state = live.connection.session.suspend()?;
+        // They are the application's now, until they come back.
+        self.core.counters.in_flight.sub(state.publishes() as u64);
+        Some(state)
     }
 
     /// Server role: CONNACK with a reason that refuses, in the words of the client's version, and the end of the

@@ -171,6 +171,7 @@ fn nothing_is_lost_or_doubled_when_a_session_is_resumed_again_and_again() {
         server.handlers[0].traffic.assert_exact();
         // Every kept copy has come home: what is left is the block that sockets are read into.
         assert_eq!(client.stats.buffer_bytes, 65_536);
+        assert_eq!((client.stats.in_flight, server.stats.in_flight), (0, 0));
     }
 }
 
