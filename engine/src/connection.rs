@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use fleetwire_codec::buffer::{Block, Framing, Pool, RecvBuf, SendBuf, SendError};
+use fleetwire_codec::buffer::{Block, Framing, HOT_BLOCK_LEN, Pool, RecvBuf, SendBuf, SendError};
 use fleetwire_codec::{Carrier, DecodeError, Packet, PacketId, Properties, Pubrel, QoS, TopicName, Version};
 use fleetwire_tls::{Opened, Scratch, TlsError, TlsSession};
 
@@ -24,6 +24,19 @@ pub(crate) struct Tools<'a> {
     pub(crate) kept_bytes: &'a mut u64,
     pub(crate) limits: &'a Limits,
     pub(crate) now: Instant,
+}
+
+impl Tools<'_> {
+    /// Whether copies of publishes may be kept until they are acknowledged, with `len` more bytes of buffers in use.
+    /// Copies stay as long as their receiver is away, and the connection that brings it back needs memory too: half of it
+    /// is left for that.
+    fn may_keep(&self, len: usize) -> bool {
+        self.pool.stats().bytes_in_use + len as u64 <= (HOT_BLOCK_LEN + self.kept_bytes_max()) as u64
+    }
+
+    fn kept_bytes_max(&self) -> usize {
+        self.limits.buffer_bytes_max.saturating_sub(HOT_BLOCK_LEN) / 2
+    }
 }
 
 /// See the module.
@@ -302,6 +315,15 @@ impl Connection {
         let version = self.session.version();
         let whole_len = whole.encoded_len(version)?;
         let mut block = tools.pool.take(whole_len).ok_or(VerbError::Full)?;
+        if !tools.may_keep(0) {
+            let ever = block.len() <= tools.kept_bytes_max();
+            tools.pool.put(block);
+            return Err(if ever {
+                VerbError::Full
+            } else {
+                VerbError::TooLarge
+            });
+        }
         let room = block.bytes_mut().and_then(|bytes| bytes.get_mut(..whole_len));
         let encoded = room.ok_or(VerbError::Full).and_then(|room| {
             whole.encode(version, room)?;
@@ -435,7 +457,8 @@ impl Connection {
         let window = self.wants_window && self.session.window_has_room();
         let output = self.wants_output
             && self.output_has_room(tools.limits)
-            && tools.pool.has_room(self.send.contiguous_max());
+            && tools.pool.has_room(self.send.contiguous_max())
+            && (!self.session.keeps() || tools.may_keep(self.send.contiguous_max()));
         if output {
             self.session.output_moved();
         }

@@ -26,7 +26,8 @@ pub struct Limits {
     /// Past it `publish` answers `Full`.
     pub in_flight_max: u16,
     /// Bytes of all buffers of one shard, at least [`BUFFER_BYTES_MIN`](Self::BUFFER_BYTES_MIN); partial packets may
-    /// hold half of them. Past it verbs answer `Full`, and a connection whose partial packet finds no buffer is closed
+    /// hold half of them, and copies of publishes that are kept to be sent again half of what is not the receive block's,
+    /// so that a lost peer's messages leave memory for its return. Past it verbs answer `Full`, and a connection whose partial packet finds no buffer is closed
     /// as [`Slug::OVERLOADED`](crate::Slug::OVERLOADED).
     pub buffer_bytes_max: usize,
     /// Bytes of one shard's blocks that the application keeps by [`Message::retain`](crate::Message::retain)

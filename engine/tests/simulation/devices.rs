@@ -22,11 +22,15 @@ pub(crate) struct Habits {
     pub(crate) keep_alive: Duration,
     /// Chance of doing something rude at each turn of the schedule.
     pub(crate) mischief: f64,
+    /// Sessions outlive their connections.
+    pub(crate) keeps_sessions: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) link: LinkId,
+    /// How many links came before this one; each has a session, and so a client identifier, of its own.
+    generation: u32,
     pub(crate) up: bool,
     /// A verb answered `Full` then, and `Writable` has not come.
     full_since: Option<Instant>,
@@ -88,8 +92,10 @@ impl Devices {
         };
         let first = out.now() + self.habits.period.mul_f64(self.random.f64());
         out.every(link, first, self.habits.period).unwrap();
+        let generation = self.devices.get(index).map_or(0, |device| device.generation + 1);
         let device = Device {
             link,
+            generation,
             up: false,
             full_since: None,
             subscribing: 0,
@@ -126,7 +132,11 @@ impl Devices {
                 _ => self.random.usize(0..100),
             };
             let link = self.devices[index].link;
-            let published = self.up.lock().unwrap().publish(out, link, stream, len);
+            let published = self
+                .up
+                .lock()
+                .unwrap()
+                .publish(out, link, &link.to_string(), stream, len);
             self.verb(index, published, out);
         }
     }
@@ -215,9 +225,13 @@ impl Handler for Devices {
         } else {
             Version::V311
         };
-        dial.client_id(&at.token.to_string())
+        let generation = self.devices[at.token as usize].generation;
+        dial.client_id(&format!("{}.{generation}", at.token))
             .version(version)
             .keep_alive(self.habits.keep_alive);
+        if self.habits.keeps_sessions {
+            dial.clean_start(false).session_expiry(Duration::from_secs(3600));
+        }
         Ok(())
     }
 
@@ -227,7 +241,7 @@ impl Handler for Devices {
         }
         // Completions count whatever has become of their link.
         match &event {
-            Event::Acked(ack) => return self.up.lock().unwrap().acked(at.link, ack),
+            Event::Acked(ack) => return self.up.lock().unwrap().acked(&at.link.to_string(), ack),
             Event::Refused(ack) => return self.up.lock().unwrap().refused(ack),
             Event::Dropped(dropped) => {
                 if matches!(dropped.why, DropReason::NotAccepted(_)) {
@@ -254,7 +268,10 @@ impl Handler for Devices {
             return;
         }
         match event {
-            Event::Connected(_) => {
+            Event::Connected(connected) => {
+                if connected.session_present {
+                    self.tally.hit("session present");
+                }
                 assert!(!self.devices[index].up, "connected twice");
                 self.devices[index].up = true;
                 self.tally.hit("device connected");

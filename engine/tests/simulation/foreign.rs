@@ -271,7 +271,7 @@ impl Foreign {
                 self.message(
                     connection,
                     publish.topic_name(),
-                    publish.qos(),
+                    (publish.qos(), publish.dup()),
                     publish.payload().as_slice(),
                 );
             }
@@ -279,7 +279,7 @@ impl Foreign {
                 self.message(
                     connection,
                     publish.topic_name(),
-                    publish.qos(),
+                    (publish.qos(), publish.dup()),
                     publish.payload().as_slice(),
                 );
             }
@@ -312,7 +312,10 @@ impl Foreign {
 
     /// v5 [MQTT-3.1.4-3]: the newer connection takes the session over.
     fn welcome(&mut self, connection: u32, client_id: &str, version: Version, io: &mut PeerIo) {
-        let device = client_id.parse().expect("a client id of ours");
+        let device = client_id
+            .split_once('.')
+            .and_then(|(device, _)| device.parse().ok());
+        let device = device.expect("a client id of ours");
         let older = self.guests.iter().find(|(_, guest)| guest.device == Some(device));
         if let Some(older) = older.map(|(older, _)| *older) {
             self.tally.hit("foreign: taken over");
@@ -324,13 +327,13 @@ impl Foreign {
         }
     }
 
-    fn message(&self, connection: u32, topic: &str, qos: Qos, payload: &[u8]) {
+    fn message(&self, connection: u32, topic: &str, (qos, dup): (Qos, bool), payload: &[u8]) {
         let qos = match qos {
             Qos::AtMostOnce => QoS::AtMostOnce,
             Qos::AtLeastOnce => QoS::AtLeastOnce,
             Qos::ExactlyOnce => QoS::ExactlyOnce,
         };
-        let stream = self.up.lock().unwrap().take(topic, qos, payload);
+        let stream = self.up.lock().unwrap().take(topic, qos, dup, payload);
         let guest = self.guests.get(&connection).expect("a guest");
         assert_eq!(guest.device, Some(stream.device), "somebody else's message");
     }

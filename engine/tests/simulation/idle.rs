@@ -89,7 +89,8 @@ fn idle_connections_without_keep_alive_cost_nothing_at_all() {
 /// and looks once in one and a half keep-alives whether it still hears something.
 #[test]
 fn idle_connections_cost_no_more_than_their_pings() {
-    let links = 100_000;
+    // What it costs does not depend on how many there are, and without optimization so many take their time.
+    let links = if cfg!(debug_assertions) { 20_000 } else { 100_000 };
     let [client, server] = idle(links, 60 * SECOND, 60 * SECOND);
     let pings = links;
     assert_eq!(server.packets_in, pings);

@@ -20,7 +20,7 @@ struct Pending {
     stream: Stream,
     seq: u64,
     /// The identifier that the packet has on the wire; a command's is not known.
-    packet: Option<(LinkId, PacketId)>,
+    packet: Option<(String, PacketId)>,
 }
 
 #[derive(Debug, Default)]
@@ -36,13 +36,16 @@ pub(crate) struct Ledger {
     next_seq: HashMap<Stream, u64>,
     next_token: u64,
     pending: BTreeMap<u64, Pending>,
-    in_use: BTreeSet<(LinkId, PacketId)>,
+    in_use: BTreeSet<(String, PacketId)>,
     seen: HashMap<Stream, Seen>,
     pub(crate) accepted: u64,
     pub(crate) acked: u64,
     pub(crate) refused: u64,
     pub(crate) dropped: u64,
     pub(crate) received: u64,
+    pub(crate) again: u64,
+    /// Sessions outlive connections, so that messages may come again.
+    pub(crate) redelivers: bool,
     /// Nothing is kept any more.
     at_end: bool,
     /// Payloads that are kept beyond their event.
@@ -59,11 +62,13 @@ impl Ledger {
         }))
     }
 
-    /// Publishes the next message of a stream, if the link takes it.
+    /// Publishes the next message of a stream, if the link takes it. Identifiers are those of a session, which the
+    /// caller names.
     pub(crate) fn publish(
         &mut self,
         out: &mut Outbox<'_>,
         link: LinkId,
+        session: &str,
         stream: Stream,
         len: usize,
     ) -> Result<(), PublishError> {
@@ -79,11 +84,11 @@ impl Ledger {
         if let Some(packet_id) = packet_id {
             // v5 [MQTT-2.2.1-3]: an identifier that is not in use.
             assert!(
-                self.in_use.insert((link, packet_id)),
-                "{} {stream:?}: identifier {packet_id:?} of {link} is in use",
+                self.in_use.insert((session.to_owned(), packet_id)),
+                "{} {stream:?}: identifier {packet_id:?} of {session} is in use",
                 self.direction
             );
-            let packet = Some((link, packet_id));
+            let packet = Some((session.to_owned(), packet_id));
             self.pending.insert(token, Pending { stream, seq, packet });
         }
         Ok(())
@@ -142,16 +147,16 @@ impl Ledger {
             .pending
             .remove(&token)
             .unwrap_or_else(|| panic!("{direction}: a completion of {token}, which is not pending"));
-        if let Some(packet) = pending.packet {
-            assert!(self.in_use.remove(&packet));
+        if let Some(packet) = &pending.packet {
+            assert!(self.in_use.remove(packet));
         }
         pending
     }
 
-    pub(crate) fn acked(&mut self, link: LinkId, ack: &Ack) {
+    pub(crate) fn acked(&mut self, session: &str, ack: &Ack) {
         let pending = self.complete(ack.token);
         if let Some(packet) = pending.packet {
-            assert_eq!(packet, (link, ack.packet_id));
+            assert_eq!(packet, (session.to_owned(), ack.packet_id));
         }
         self.acked += 1;
         self.assert_received(pending.stream, pending.seq);
@@ -160,6 +165,14 @@ impl Ledger {
     pub(crate) fn refused(&mut self, ack: &Ack) {
         self.complete(ack.token);
         self.refused += 1;
+    }
+
+    /// A session's state is thrown away, and what was under way in it ends without a word.
+    pub(crate) fn forget(&mut self, session: &str) {
+        let of_session =
+            |packet: &Option<(String, PacketId)>| packet.as_ref().is_some_and(|packet| packet.0 == session);
+        self.pending.retain(|_, pending| !of_session(&pending.packet));
+        self.in_use.retain(|packet| packet.0 != session);
     }
 
     pub(crate) fn dropped(&mut self, token: u64) {
@@ -172,11 +185,11 @@ impl Ledger {
         if keep && !self.at_end {
             self.kept.push_back((message.retain(), message.payload.to_vec()));
         }
-        self.take(message.topic.as_str(), message.qos, message.payload)
+        self.take(message.topic.as_str(), message.qos, message.dup, message.payload)
     }
 
     /// The same of a message that another implementation has received.
-    pub(crate) fn take(&mut self, topic: &str, qos: QoS, payload: &[u8]) -> Stream {
+    pub(crate) fn take(&mut self, topic: &str, qos: QoS, dup: bool, payload: &[u8]) -> Stream {
         let (stream, seq) = read(payload);
         let direction = self.direction;
         let what = format!("{direction} {stream:?} {seq}");
@@ -189,9 +202,18 @@ impl Ledger {
         let sent = self.next_seq.get(&stream).copied().unwrap_or(0);
         assert!(seq < sent, "{what}: only {sent} were sent");
         let seen = self.seen.entry(stream).or_default();
+        if seen.all.contains(&seq) {
+            // v5 section 4.3.2: at least once; [MQTT-3.3.1-1]: and it says so. At QoS 0 and 2 never twice.
+            assert!(
+                self.redelivers && qos == QoS::AtLeastOnce && dup,
+                "{what}: twice, DUP {dup}"
+            );
+            self.again += 1;
+            return stream;
+        }
         assert!(seq >= seen.next, "{what}: after {} of the same stream", seen.next);
         seen.next = seq + 1;
-        assert!(seen.all.insert(seq), "{what}: twice");
+        seen.all.insert(seq);
         self.received += 1;
         stream
     }

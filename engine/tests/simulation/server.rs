@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fleetwire_codec::{Properties, QoS, ReasonCode};
-use fleetwire_engine::{At, Event, Handler, LinkId, Outbox, PublishError, VerbError};
+use fleetwire_engine::{At, Event, Handler, LinkId, Outbox, PublishError, SessionState, VerbError};
 
 use super::ledger::{Shared, Stream};
 use super::seeds::{self, Tally};
@@ -14,6 +14,7 @@ use super::seeds::{self, Tally};
 #[derive(Debug)]
 struct Guest {
     device: Option<u32>,
+    client_id: String,
     /// CONNECT is to be answered then, with that keep-alive.
     answer: Option<(Instant, u16)>,
     up: bool,
@@ -28,6 +29,10 @@ pub(crate) struct Server {
     qos_max: QoS,
     mischief: f64,
     guests: BTreeMap<LinkId, Guest>,
+    keeps_sessions: bool,
+    /// Sessions without a connection, by client identifier.
+    sessions: BTreeMap<String, SessionState>,
+    at_end: bool,
     up: Shared,
     down: Shared,
     calm: Arc<AtomicBool>,
@@ -47,6 +52,9 @@ impl Server {
             qos_max: habits.qos_max,
             mischief: habits.mischief,
             guests: BTreeMap::new(),
+            keeps_sessions: habits.keeps_sessions,
+            sessions: BTreeMap::new(),
+            at_end: false,
             up,
             down,
             calm,
@@ -60,6 +68,14 @@ impl Server {
 
     fn sometimes(&mut self, chance: f64) -> bool {
         !self.is_calm() && self.random.f64() < chance
+    }
+
+    /// Sessions without a connection are thrown away, and no more are kept: their messages lie in the shard's buffers.
+    pub(crate) fn forget_sessions(&mut self) {
+        self.at_end = true;
+        for session in std::mem::take(&mut self.sessions).into_keys() {
+            self.down.lock().unwrap().forget(&session);
+        }
     }
 
     pub(crate) fn guests(&self) -> usize {
@@ -76,7 +92,8 @@ impl Server {
     }
 
     fn connect(&mut self, at: At, client_id: &str, keep_alive_secs: u16, out: &mut Outbox<'_>) {
-        let device = client_id.parse().expect("a client id of ours");
+        let (device, _) = client_id.split_once('.').expect("a client id of ours");
+        let device = device.parse().expect("a client id of ours");
         // v5 [MQTT-3.1.4-3]: the newer connection takes the session over.
         let older: Vec<LinkId> = self
             .guests
@@ -86,11 +103,29 @@ impl Server {
             .collect();
         for link in older {
             self.tally.hit("taken over");
+            self.keep_session(link, out);
             out.disconnect(link, ReasonCode::SessionTakenOver, Properties::EMPTY);
             if let Some(guest) = self.guests.get_mut(&link) {
                 guest.device = None;
                 guest.answer = None;
             }
+        }
+        // Sessions of the device's earlier links are of no use to anybody.
+        let device_of = |client_id: &str| {
+            client_id
+                .split_once('.')
+                .and_then(|(device, _)| device.parse().ok())
+        };
+        let forgotten = |of: &String| device_of(of) == Some(device) && of != client_id;
+        for gone in self
+            .sessions
+            .keys()
+            .filter(|of| forgotten(of))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            self.sessions.remove(&gone);
+            self.down.lock().unwrap().forget(&gone);
         }
         let delay = match self.random.u8(0..4) {
             0 if !self.is_calm() => Duration::from_millis(self.random.u64(0..2000)),
@@ -101,6 +136,7 @@ impl Server {
             panic!("CONNECT before Accepted");
         };
         guest.device = Some(device);
+        client_id.clone_into(&mut guest.client_id);
         if refuse {
             self.tally.hit("server: refuse");
             let reason =
@@ -117,11 +153,33 @@ impl Server {
         }
     }
 
+    /// The connection's session is kept for the next one.
+    fn keep_session(&mut self, link: LinkId, out: &mut Outbox<'_>) {
+        if let Some(guest) = self.guests.get(&link)
+            && guest.device.is_some()
+            && !self.at_end
+            && let Some(state) = out.take_session(link)
+        {
+            self.sessions.insert(guest.client_id.clone(), state);
+        }
+    }
+
     fn accept(&mut self, link: LinkId, keep_alive_secs: u16, out: &mut Outbox<'_>) {
         let Some(guest) = self.guests.get_mut(&link) else {
             return;
         };
-        match out.accept(link, false, Properties::EMPTY, keep_alive_secs) {
+        let accepted = if self.keeps_sessions {
+            let state = self.sessions.remove(&guest.client_id);
+            out.accept_session(link, state, Properties::EMPTY, keep_alive_secs)
+                .map_err(|(error, state)| {
+                    self.sessions
+                        .extend(state.map(|state| (guest.client_id.clone(), state)));
+                    error
+                })
+        } else {
+            out.accept(link, false, Properties::EMPTY, keep_alive_secs)
+        };
+        match accepted {
             Ok(()) => {
                 guest.up = true;
                 let period = Duration::from_millis(self.random.u64(200..3000));
@@ -145,7 +203,10 @@ impl Server {
     }
 
     fn publish(&mut self, at: At, out: &mut Outbox<'_>) {
-        let Some(device) = self.guests.get(&at.link).and_then(|guest| guest.device) else {
+        let Some(guest) = self.guests.get(&at.link) else {
+            return;
+        };
+        let (Some(device), session) = (guest.device, guest.client_id.clone()) else {
             return;
         };
         for _ in 0..self.random.usize(1..=5) {
@@ -164,7 +225,12 @@ impl Server {
                 1 | 2 => self.random.usize(0..=self.payload_max),
                 _ => self.random.usize(0..100),
             };
-            match self.down.lock().unwrap().publish(out, at.link, stream, len) {
+            match self
+                .down
+                .lock()
+                .unwrap()
+                .publish(out, at.link, &session, stream, len)
+            {
                 Ok(()) | Err(PublishError::TooLarge | PublishError::Offline) => {}
                 Err(PublishError::Full) => {
                     self.tally.hit("server publish: Full");
@@ -218,6 +284,7 @@ impl Handler for Server {
             Event::Accepted(_) => {
                 let guest = Guest {
                     device: None,
+                    client_id: String::new(),
                     answer: None,
                     up: false,
                     paused: false,
@@ -242,7 +309,10 @@ impl Handler for Server {
                 let answered = out.unsuback(at.link, unsubscribe.packet_id, &[0]);
                 self.answered(at, answered, out);
             }
-            Event::Acked(ack) => self.down.lock().unwrap().acked(at.link, &ack),
+            Event::Acked(ack) => {
+                let session = &self.guests[&at.link].client_id;
+                self.down.lock().unwrap().acked(session, &ack);
+            }
             Event::Refused(ack) => self.down.lock().unwrap().refused(&ack),
             Event::Dropped(dropped) => self.down.lock().unwrap().dropped(dropped.token),
             Event::Due(_) => self.due(at, out),
@@ -259,6 +329,7 @@ impl Handler for Server {
                     "protocol_violation" => panic!("{end:?}"),
                     _ => "server: ended otherwise",
                 });
+                self.keep_session(at.link, out);
                 assert!(self.guests.remove(&at.link).is_some(), "ended twice");
             }
             Event::Failed(_) => self.tally.hit("server: failed"),

@@ -45,6 +45,7 @@ const RARE: &[&str] = &[
     "reads_without_memory",
     "reads_would_block",
     "resets",
+    "received again",
     "resets_discarding",
     "server publish: Full",
     "server: answers later",
@@ -53,6 +54,7 @@ const RARE: &[&str] = &[
     "server: overloaded",
     "server: pause",
     "shut down in bad weather",
+    "session present",
     "short_reads",
     "short_writes",
     "silences",
@@ -153,6 +155,7 @@ pub(crate) fn draw_habits(random: &mut fastrand::Rng) -> Habits {
         period: Duration::from_millis(random.u64(100..2000)),
         keep_alive: Duration::from_secs(random.u64(1..20)),
         mischief: chance(random, 0.3),
+        keeps_sessions: random.bool(),
     }
 }
 
@@ -197,6 +200,9 @@ fn scenario(seed: u64, identity: Option<&Identity>) -> Tally {
     let mut sim = Sim::new(random.u64(..));
     let habits = draw_habits(&mut random);
     let (up, down) = (Ledger::shared("up"), Ledger::shared("down"));
+    for ledger in [&up, &down] {
+        ledger.lock().unwrap().redelivers = habits.keeps_sessions;
+    }
     let calm = Arc::new(AtomicBool::new(false));
     let address = "10.0.0.1:1883".parse().unwrap();
     let (client_tls, server_tls) = identity.map(|identity| tls(&mut random, identity)).unzip();
@@ -278,6 +284,7 @@ fn scenario(seed: u64, identity: Option<&Identity>) -> Tally {
         |sim: &mut Sim, ended: &dyn Fn() -> bool| sim.run_until(Duration::from_secs(200), ended).unwrap();
     client.begin_shutdown(Duration::from_secs(5));
     assert!(shut(&mut sim, &|| client.has_ended()), "the client does not end");
+    server.with_handler(0, Server::forget_sessions);
     server.begin_shutdown(Duration::from_secs(5));
     assert!(shut(&mut sim, &|| server.has_ended()), "the server does not end");
     // What was held up on its way arrives at last.
@@ -290,6 +297,7 @@ fn scenario(seed: u64, identity: Option<&Identity>) -> Tally {
         tally.add("messages", ledger.received);
         tally.add("acknowledged", ledger.acked);
         tally.add("dropped", ledger.dropped);
+        tally.add("received again", ledger.again);
     }
     assert_eq!(sim.sockets(), 0, "sockets are left");
     for stats in [client.stats(), server.stats()] {
