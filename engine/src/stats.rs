@@ -44,6 +44,7 @@ impl Counters {
         for held in [
             &self.links,
             &self.links_up,
+            &self.in_flight,
             &self.buffer_bytes,
             &self.parked_bytes,
             &self.tls_keys_bytes,
