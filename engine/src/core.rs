@@ -121,7 +121,7 @@ impl Core {
             plan: plan.clone(),
             failures: 0,
             takeovers: 0,
-            queued_at: self.now,
+            queued_at: self.now.into(),
             template,
             session: None,
         };
@@ -148,7 +148,7 @@ impl Core {
             client,
             opening: None,
             schedule: None,
-            up_since: self.now,
+            up_since: self.now.into(),
             retry_at: None,
             armed: None,
             wishes: Wishes::default(),
@@ -165,7 +165,7 @@ impl Core {
     pub(crate) fn mark_up(&mut self, key: Key) -> Option<Box<Opening>> {
         let link = self.links.at_mut(key).filter(|link| link.phase == Phase::Mqtt)?;
         link.phase = Phase::Up;
-        link.up_since = self.now;
+        link.up_since = self.now.into();
         let opening = link.opening.take()?;
         let is_client = link.is_client();
         self.uncount_opening(is_client, opening.counted);

@@ -8,6 +8,7 @@ use fleetwire_codec::ReasonCode;
 use fleetwire_codec::buffer::Link as Protection;
 use fleetwire_tls::TlsSession;
 
+use crate::clock::Moment;
 use crate::connection::Connection;
 use crate::failure::Cause;
 use crate::schedule::Schedule;
@@ -22,16 +23,16 @@ pub(crate) enum Phase {
     /// Client: waits for its turn to dial.
     Queued,
     /// Client: waits until then, and then for its turn.
-    Backoff(Instant),
+    Backoff(Moment),
     Tcp,
     Tls,
     /// Between the transport and CONNACK.
     Mqtt,
     Up,
     /// The connection is over; its last bytes are on their way until then.
-    Flushing(Instant),
+    Flushing(Moment),
     /// All was sent; waits for the peer to close, so that no reset overtakes the last bytes.
-    Lingering(Instant),
+    Lingering(Moment),
 }
 
 impl Phase {
@@ -96,7 +97,7 @@ pub(crate) struct ClientLink {
     /// Connections that somebody else's took over within moments, in a row.
     pub(crate) takeovers: u32,
     /// When the link began to wait for its turn.
-    pub(crate) queued_at: Instant,
+    pub(crate) queued_at: Moment,
     /// What `on_dial` is asked for otherwise.
     pub(crate) template: Option<Box<ConnectForm>>,
     /// What waits for the next connection, of a session that may be resumed.
@@ -131,9 +132,9 @@ pub(crate) struct Link {
     pub(crate) client: Option<Box<ClientLink>>,
     pub(crate) opening: Option<Box<Opening>>,
     pub(crate) schedule: Option<Box<Schedule>>,
-    pub(crate) up_since: Instant,
-    pub(crate) retry_at: Option<Instant>,
-    pub(crate) armed: Option<Instant>,
+    pub(crate) up_since: Moment,
+    pub(crate) retry_at: Option<Moment>,
+    pub(crate) armed: Option<Moment>,
     pub(crate) wishes: Wishes,
     /// The application does not want to read.
     pub(crate) paused: bool,
@@ -218,7 +219,7 @@ impl Link {
     pub(crate) fn deadline(&self, limits: &Limits) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Idle | Phase::Queued => None,
-            Phase::Backoff(until) | Phase::Flushing(until) | Phase::Lingering(until) => Some(until),
+            Phase::Backoff(until) | Phase::Flushing(until) | Phase::Lingering(until) => Some(until.instant()),
             Phase::Tcp => self
                 .opening
                 .as_ref()
@@ -279,6 +280,6 @@ mod tests {
     #[test]
     fn an_idle_link_is_small() {
         // Without TLS there is nothing else; the budget is 512 bytes for an idle connection.
-        assert!(size_of::<Option<Link>>() <= 416, "{}", size_of::<Option<Link>>());
+        assert!(size_of::<Option<Link>>() <= 352, "{}", size_of::<Option<Link>>());
     }
 }

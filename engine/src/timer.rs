@@ -9,17 +9,20 @@ use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use crate::LinkId;
+use crate::clock::Moment;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, LinkId)>>,
+    heap: BinaryHeap<Reverse<(Moment, LinkId)>>,
 }
 
 impl Timers {
     /// Enters `deadline` if `armed`, the link's nearest entry, is not as near.
-    pub(crate) fn arm(&mut self, link: LinkId, armed: &mut Option<Instant>, deadline: Option<Instant>) {
-        let Some(deadline) = deadline else { return };
+    pub(crate) fn arm(&mut self, link: LinkId, armed: &mut Option<Moment>, deadline: Option<Instant>) {
+        let Some(deadline) = deadline.map(Moment::from) else {
+            return;
+        };
         if armed.is_none_or(|armed| deadline < armed) {
             *armed = Some(deadline);
             self.heap.push(Reverse((deadline, link)));
@@ -28,13 +31,13 @@ impl Timers {
 
     /// The nearest entry; the link's deadline may be later by now, never earlier.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.heap.peek().map(|Reverse((at, _))| at.instant())
     }
 
     /// An entry that is due. The link ignores it unless it is the one that it is armed with.
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, LinkId)> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Moment, LinkId)> {
         let Reverse((at, _)) = self.heap.peek()?;
-        if *at > now {
+        if *at > now.into() {
             return None;
         }
         self.heap.pop().map(|Reverse(entry)| entry)
@@ -48,7 +51,7 @@ impl Timers {
     /// Drops the entries that `is_armed` does not know, when they have become most of the heap. One entry is left for
     /// each link, though it may have been armed with the same moment many times: a deadline that is entered, gives
     /// way to a nearer one, and comes back, is entered again.
-    pub(crate) fn prune(&mut self, links: usize, is_armed: impl Fn(LinkId, Instant) -> bool) {
+    pub(crate) fn prune(&mut self, links: usize, is_armed: impl Fn(LinkId, Moment) -> bool) {
         if self.len() > 4 * links + 1024 {
             let mut entries = std::mem::take(&mut self.heap).into_vec();
             entries.retain(|Reverse((at, link))| is_armed(*link, *at));
@@ -82,7 +85,10 @@ mod tests {
         timers.arm(LINK, &mut armed, Some(now + 2 * second));
         assert_eq!((timers.len(), timers.next()), (2, Some(now + 2 * second)));
         assert_eq!(timers.pop_due(now + second), None);
-        assert_eq!(timers.pop_due(now + 2 * second), Some((now + 2 * second, LINK)));
+        assert_eq!(
+            timers.pop_due(now + 2 * second),
+            Some(((now + 2 * second).into(), LINK))
+        );
     }
 
     #[test]
@@ -92,7 +98,7 @@ mod tests {
             let mut armed = None;
             timers.arm(LINK, &mut armed, Some(now + Duration::from_secs(later)));
         }
-        timers.prune(1, |_, at| at == now + Duration::from_secs(7));
+        timers.prune(1, |_, at| at.instant() == now + Duration::from_secs(7));
         assert_eq!(
             (timers.len(), timers.next()),
             (1, Some(now + Duration::from_secs(7)))
@@ -108,7 +114,7 @@ mod tests {
             timers.arm(LINK, &mut armed, Some(now + Duration::from_millis(millis)));
             assert!(timers.pop_due(now + Duration::from_millis(millis)).is_some());
             armed = None;
-            timers.prune(1, |_, at| at == far);
+            timers.prune(1, |_, at| at.instant() == far);
             assert!(timers.len() <= 4 + 1024, "{}", timers.len());
         }
         timers.arm(LINK, &mut armed, Some(far));

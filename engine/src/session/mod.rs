@@ -20,6 +20,7 @@ use fleetwire_codec::{
     Subscribe, TopicFilter, Unsuback, Unsubscribe, Version,
 };
 
+use crate::clock::Moment;
 use crate::{Ack, Limits, PublishError};
 
 use in_flight::InFlight;
@@ -133,14 +134,14 @@ pub(crate) struct Session {
     window: u16,
     keep_alive_secs: u16,
     packet_len_max: u32,
-    last_sent: Instant,
-    last_received: Instant,
+    last_sent: Moment,
+    last_received: Moment,
     /// CONNECT asked, in the terms of 5.0, for a session that ends with the connection.
     expires_at_once: bool,
-    ping_sent: Option<Instant>,
+    ping_sent: Option<Moment>,
     /// `ping_sent` is of a PINGREQ that found no room.
     ping_owed: bool,
-    acks_late_told: Option<Instant>,
+    acks_late_told: Option<Moment>,
     in_flight: InFlight,
     received: Received,
     /// It may go on after this connection, so publishes are kept until they are acknowledged.
@@ -194,8 +195,8 @@ impl Session {
             window: 0,
             keep_alive_secs: 0,
             packet_len_max: u32::MAX,
-            last_sent: now,
-            last_received: now,
+            last_sent: now.into(),
+            last_received: now.into(),
             expires_at_once: true,
             ping_sent: None,
             ping_owed: false,
@@ -276,7 +277,7 @@ impl Session {
 
     pub(crate) fn sent_again(&mut self, packet_id: PacketId, now: Instant) {
         self.in_flight.sent_again(packet_id, now);
-        self.last_sent = now;
+        self.last_sent = now.into();
     }
 
     /// Whether the peer takes a kept PUBLISH, by its first byte and its length.
@@ -328,7 +329,7 @@ impl Session {
         packet: Packet<'a>,
         limits: &Limits,
     ) -> Result<Meaning<'a>, Violation> {
-        self.last_received = now;
+        self.last_received = now.into();
         match (self.role, self.state) {
             (Role::Client, State::Up) => self.handle_as_client(packet),
             (Role::Client, _) => self.handle_connack(packet, limits),
@@ -652,18 +653,18 @@ impl Session {
 
     /// A packet was encoded.
     pub(crate) fn sent(&mut self, now: Instant) {
-        self.last_sent = now;
+        self.last_sent = now.into();
     }
 
     pub(crate) fn ping_sent(&mut self, now: Instant) {
-        self.last_sent = now;
-        self.ping_sent = Some(now);
+        self.last_sent = now.into();
+        self.ping_sent = Some(now.into());
         self.ping_owed = false;
     }
 
     /// There was no room for a PINGREQ: the peer is given as long as for an answer to take some of what waits for it.
     pub(crate) fn ping_owed(&mut self, now: Instant) {
-        self.ping_sent = Some(now);
+        self.ping_sent = Some(now.into());
         self.ping_owed = true;
     }
 
@@ -676,7 +677,7 @@ impl Session {
 
     /// Nothing was read because nobody wanted to read: the peer is not to blame for its silence.
     pub(crate) fn presume_alive(&mut self, now: Instant) {
-        self.last_received = now;
+        self.last_received = now.into();
         self.ping_sent = None;
     }
 

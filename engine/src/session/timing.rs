@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Expired, Role, Session};
 use crate::Limits;
-use crate::clock::after;
+use crate::clock::{Moment, after};
 
 impl Session {
     /// When [`handle_timeout`](Self::handle_timeout) has something to say.
@@ -23,13 +23,13 @@ impl Session {
         let keep_alive = Duration::from_secs(self.keep_alive_secs.into());
         Some(match (self.role, self.ping_sent) {
             // v5 [MQTT-3.1.2-22]: the server closes after one and a half times the keep-alive.
-            (Role::Server, _) => self.last_received + keep_alive * 3 / 2,
+            (Role::Server, _) => self.last_received.instant() + keep_alive * 3 / 2,
             // Any packet proves that the peer lives, so a PINGRESP that waits behind others is no alarm.
             (Role::Client, Some(sent)) => after(
-                sent.max(self.last_received),
+                sent.max(self.last_received).instant(),
                 keep_alive.min(limits.pingresp_timeout),
             ),
-            (Role::Client, None) => self.last_sent + keep_alive,
+            (Role::Client, None) => self.last_sent.instant() + keep_alive,
         })
     }
 
@@ -37,6 +37,7 @@ impl Session {
         let oldest = self.in_flight.oldest_publish()?;
         let told = self
             .acks_late_told
+            .map(Moment::instant)
             .filter(|told| *told > oldest)
             .unwrap_or(oldest);
         // Below a millisecond it would be late for ever.
@@ -56,7 +57,7 @@ impl Session {
             });
         }
         if self.acks_late_at(limits).is_some_and(|at| at <= now) {
-            self.acks_late_told = Some(now);
+            self.acks_late_told = Some(now.into());
             let oldest = self.in_flight.oldest_publish()?;
             return Some(Expired::AcksLate {
                 oldest: now.saturating_duration_since(oldest),

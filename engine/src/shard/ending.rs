@@ -75,8 +75,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             say_goodbye(link, &cause, &mut tools);
         }
         let known_up = link.is_known_up();
-        let connected_for = now.saturating_duration_since(link.up_since);
-        link.phase = Phase::Flushing(linger_until);
+        let connected_for = now.saturating_duration_since(link.up_since.instant());
+        link.phase = Phase::Flushing(linger_until.into());
         if !link.is_client() {
             // For the application the link is gone now, though its last bytes are still on their way.
             link.schedule = None;
@@ -91,7 +91,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             draining,
             tools.random,
         );
-        link.retry_at = retry_in.map(|wait| after(now, wait));
+        link.retry_at = retry_in.map(|wait| after(now, wait).into());
         let failure = (!known_up).then(|| failure(link, &cause, phase, retry_in, now));
         let counted = link.opening.take().is_some_and(|opening| opening.counted);
         link.waits = false;
@@ -198,7 +198,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             return self.core.touch(key);
         }
         // Closing a socket with unread input resets the connection, and the reset may overtake our last bytes.
-        link.phase = Phase::Lingering(linger_until);
+        link.phase = Phase::Lingering(linger_until.into());
         self.driver.shutdown_write(key);
     }
 

@@ -263,7 +263,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             };
             if link.armed == Some(at) {
                 link.armed = None;
-                let lag = self.core.now.saturating_duration_since(at);
+                let lag = self.core.now.saturating_duration_since(at.instant());
                 self.core.counters.lag_us_max.raise_to(lag.as_micros() as u64);
                 self.fire_schedule(id.slot);
                 self.fire_phase(id.slot);
@@ -294,10 +294,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             return;
         };
         match link.phase {
-            Phase::Backoff(until) if until <= now => self.queue(key, until),
+            Phase::Backoff(until) if until <= now.into() => self.queue(key, until.instant()),
             Phase::Tcp | Phase::Tls | Phase::Mqtt => self.opening_timeout(key),
             Phase::Up if link.wishes.close.is_none() => self.session_timeout(key),
-            Phase::Flushing(until) | Phase::Lingering(until) if until <= now => {
+            Phase::Flushing(until) | Phase::Lingering(until) if until <= now.into() => {
                 self.driver.close(key, false);
                 self.after_close(key);
             }

@@ -26,7 +26,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             return;
         };
         let Some(client) = &mut link.client else { return };
-        client.queued_at = since;
+        client.queued_at = since.into();
         link.phase = Phase::Queued;
         self.core.dialer.queue.push_back(link.id);
     }
@@ -39,7 +39,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let id = self.core.dialer.queue.front()?;
         let waits_since = match self.core.links.at(id.slot) {
             Some(link) if link.id == *id && link.phase == Phase::Queued => {
-                link.client.as_ref().map(|client| client.queued_at)
+                link.client.as_ref().map(|client| client.queued_at.instant())
             }
             _ => None,
         };
