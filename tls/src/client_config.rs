@@ -10,10 +10,13 @@ use rustls::{
 
 use crate::key_log::KeyLogFile;
 use crate::provider::{KeyExchangeGroup, Parameters, provider};
+#[cfg(test)]
+use crate::resumption::DeviceSessions;
 use crate::{
     config_error::ConfigError,
     identity::Identity,
     records::RecordLayer,
+    resumption::{Credentials, SessionCache},
     roots::Roots,
     secrets::SecretCatcher,
     verifier::{AcceptAnyServer, NotingVerifier},
@@ -34,6 +37,8 @@ struct Inner {
     verifier: Option<Arc<WebPkiServerVerifier>>,
     record_layer: RecordLayer,
     records_per_key_max: Option<u64>,
+    /// `None` when nothing is resumed.
+    sessions: Option<SessionCache>,
 }
 
 /// What one connection is made with.
@@ -50,17 +55,46 @@ impl ClientConfig {
         &self.inner.base.alpn_protocols
     }
 
-    /// The configuration of one connection: the shared one with this device's certificate and a verifier of its own.
-    pub(crate) fn for_connection(&self, identity: Option<&Identity>) -> Result<ForConnection, rustls::Error> {
+    /// Whether devices resume their sessions.
+    pub(crate) fn resumes(&self) -> bool {
+        self.inner.sessions.is_some()
+    }
+
+    /// A device's store.
+    #[cfg(test)]
+    pub(crate) fn sessions_of(&self, server: &str, identity: &Identity) -> Arc<DeviceSessions> {
+        let server = ServerName::parse(server).unwrap().name;
+        let sessions = self.inner.sessions.as_ref().unwrap();
+        sessions.of_device(Some(identity), &server, || unreachable!("this device has one"))
+    }
+
+    /// The configuration of one connection: the shared one with this device's certificate and a verifier of its own; or,
+    /// if it may resume, with the device's own of both, without which rustls does not.
+    pub(crate) fn for_connection(
+        &self,
+        server: &rustls_pki_types::ServerName<'static>,
+        identity: Option<&Identity>,
+    ) -> Result<ForConnection, rustls::Error> {
         let mut config = self.inner.base.clone();
-        if let Some(identity) = identity {
-            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.certified_key()?));
-        }
-        let verifier = self
-            .inner
-            .verifier
-            .as_ref()
-            .map(|verifier| Arc::new(NotingVerifier::new(Arc::clone(verifier))));
+        let new_verifier = || {
+            let verifier = self.inner.verifier.as_ref()?;
+            Some(Arc::new(NotingVerifier::new(Arc::clone(verifier))))
+        };
+        let verifier = if let Some(sessions) = &self.inner.sessions {
+            let device = sessions.of_device(identity, server, new_verifier);
+            if let Some(credentials) = &device.credentials {
+                config.client_auth_cert_resolver = Arc::<Credentials>::clone(credentials);
+            }
+            let verifier = device.verifier.clone();
+            config.resumption = Resumption::store(device);
+            verifier
+        } else {
+            if let Some(identity) = identity {
+                config.client_auth_cert_resolver =
+                    Arc::new(SingleCertAndKey::from(identity.certified_key()?));
+            }
+            new_verifier()
+        };
         if let Some(verifier) = &verifier {
             config
                 .dangerous()
@@ -92,7 +126,7 @@ impl fmt::Debug for ClientConfig {
 
 /// Makes a [`ClientConfig`].
 ///
-/// Resumption is off: a store that devices share lets one appear as another.
+/// Resumption is off unless [`Self::resumption`] switches it on.
 #[derive(Clone, Debug, Default)]
 pub struct ClientConfigBuilder {
     roots: Option<Roots>,
@@ -103,6 +137,7 @@ pub struct ClientConfigBuilder {
     records_per_key_max: Option<u64>,
     parameters: Parameters,
     key_log: Option<KeyLogFile>,
+    resumption_devices_max: usize,
 }
 
 impl ClientConfigBuilder {
@@ -169,6 +204,25 @@ impl ClientConfigBuilder {
         self
     }
 
+    /// Lets devices resume their sessions, at most so many devices; 0, as it is unless it is said, switches it off.
+    ///
+    /// What may be resumed is kept in memory by this configuration, for each pair of a device's certificate and a server
+    /// name (devices without a certificate are one), and no device is ever offered another's. At the bound the pair that
+    /// came first is forgotten: its next handshake is a full one. A pair keeps one session for each version, from which
+    /// one connection is resumed; each connection leaves the next. With TLS 1.3 the first ticket of a connection is kept,
+    /// unless its lifetime is zero.
+    ///
+    /// It costs 1.5 to 5.5 KB for each pair, with the server's certificates, and in TLS 1.3 1.5 to 5 KB more for a
+    /// connection until its server has sent a ticket. In a resumed handshake no certificate is sent or checked: what has
+    /// expired or was revoked since is noticed in the next full one. Tickets end after 7 days at the latest (RFC 8446
+    /// section 4.6.1); a session of TLS 1.2 for which the server names no lifetime ends when the server forgets it. There is
+    /// no early data.
+    #[must_use]
+    pub fn resumption(mut self, devices_max: usize) -> Self {
+        self.resumption_devices_max = devices_max;
+        self
+    }
+
     /// Takes any server certificate, whoever issued it and whatever its names and dates are. Whoever can answer the
     /// connection can then read and change everything.
     #[must_use]
@@ -205,6 +259,8 @@ impl ClientConfigBuilder {
                 verifier,
                 record_layer: self.record_layer,
                 records_per_key_max: self.records_per_key_max,
+                sessions: (self.resumption_devices_max > 0)
+                    .then(|| SessionCache::new(self.resumption_devices_max)),
             }),
         })
     }

@@ -13,7 +13,9 @@ mod states;
 use std::{ops::Range, sync::Arc};
 
 use rustls::{
-    CipherSuite, CommonState, Error, ExtractedSecrets, ProtocolVersion, client::UnbufferedClientConnection,
+    CipherSuite, CommonState, Error, ExtractedSecrets, ProtocolVersion,
+    client::{ClientConnectionData, UnbufferedClientConnection},
+    kernel::KernelConnection,
     server::UnbufferedServerConnection,
 };
 
@@ -35,6 +37,17 @@ enum Side {
     Client(UnbufferedClientConnection),
     Server(UnbufferedServerConnection),
 }
+
+/// What rustls hands over.
+pub(crate) struct HandedOver {
+    pub(crate) version: ProtocolVersion,
+    pub(crate) secrets: ExtractedSecrets,
+    pub(crate) tickets: Option<Box<TicketTaker>>,
+}
+
+/// What is left of a client's rustls connection to make sessions of TLS 1.3's tickets. It lays them into the store of its
+/// configuration.
+pub(crate) type TicketTaker = KernelConnection<ClientConnectionData>;
 
 /// What became of the bytes that were fed.
 pub(crate) enum Fed {
@@ -95,16 +108,27 @@ impl Connection {
     }
 
     /// Ends rustls's part: the version, and the keys with the sequence numbers that it had reached. rustls refuses while
-    /// it has something to send, or when the configuration does not allow it.
-    pub(crate) fn into_secrets(self) -> Result<(ProtocolVersion, ExtractedSecrets), Error> {
+    /// it has something to send, or when the configuration does not allow it. A client's part of it stays for tickets if
+    /// they are wanted and can come: in TLS 1.2 they are a part of the handshake.
+    pub(crate) fn into_secrets(self, wants_tickets: bool) -> Result<HandedOver, Error> {
         Ok(match self.side {
             Side::Client(client) => {
                 let (secrets, kernel) = client.dangerous_into_kernel_connection()?;
-                (kernel.protocol_version(), secrets)
+                let version = kernel.protocol_version();
+                let may_come = wants_tickets && version == ProtocolVersion::TLSv1_3;
+                HandedOver {
+                    version,
+                    secrets,
+                    tickets: may_come.then(|| Box::new(kernel)),
+                }
             }
             Side::Server(server) => {
                 let (secrets, kernel) = server.dangerous_into_kernel_connection()?;
-                (kernel.protocol_version(), secrets)
+                HandedOver {
+                    version: kernel.protocol_version(),
+                    secrets,
+                    tickets: None,
+                }
             }
         })
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::ProtocolVersion;
+use rustls::{HandshakeKind, ProtocolVersion};
 
 use crate::{
     client_config::ClientConfig,
@@ -96,6 +96,11 @@ impl Handshake {
         }
     }
 
+    /// Whether the tickets that TLS 1.3 sends after the handshake are for something.
+    pub(crate) fn wants_tickets(&self) -> bool {
+        matches!(&self.expect, Expect::Client { config, .. } if config.resumes())
+    }
+
     /// What is told of it afterwards.
     pub(crate) fn info(&self) -> Info {
         let common = self.connection.common();
@@ -108,6 +113,7 @@ impl Handshake {
                 .negotiated_cipher_suite()
                 .and_then(|suite| suite.suite().as_str())
                 .unwrap_or("unknown"),
+            resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
             alpn: common.alpn_protocol().map(Box::from),
             server_name: self.server_name.clone(),
             peer_certificate: leaf(&self.connection).map(Box::from),

@@ -94,6 +94,11 @@ impl Identity {
         self.inner.chain.first().map_or(&[], |leaf| leaf.as_ref())
     }
 
+    /// Whether both show the same certificates, the intermediate ones included.
+    pub(crate) fn has_chain_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner) || self.inner.chain == other.inner.chain
+    }
+
     /// The chain with the parsed key, for one handshake. The check of key against certificate was done at creation.
     pub(crate) fn certified_key(&self) -> Result<CertifiedKey, rustls::Error> {
         let key = any_supported_type(&self.inner.key)?;

@@ -9,6 +9,8 @@ pub struct HandshakeInfo<'a> {
     pub version: TlsVersion,
     /// The cipher suite's IANA name.
     pub cipher_suite: &'static str,
+    /// Whether it went on with an earlier session: the peer's certificate is then the one that it showed in that one.
+    pub resumed: bool,
     /// The ALPN name.
     pub alpn: Option<&'a [u8]>,
     /// Server: the DNS name in the client's SNI, in lower case and without a dot at its end (RFC 6066 section 3).
@@ -46,6 +48,7 @@ impl fmt::Display for TlsVersion {
 pub(crate) struct Info {
     pub(crate) version: TlsVersion,
     pub(crate) cipher_suite: &'static str,
+    pub(crate) resumed: bool,
     pub(crate) alpn: Option<Box<[u8]>>,
     pub(crate) server_name: Option<Box<str>>,
     pub(crate) peer_certificate: Option<Box<[u8]>>,

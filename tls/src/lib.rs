@@ -62,7 +62,8 @@
 //! - A client checks that the server selected one of the ALPN names that were offered, before any application byte.
 //! - A server chooses its configuration by the ALPN names of the ClientHello ([`ServerConfigBuilder`]), so that only
 //!   the names that need one ask for a client certificate.
-//! - Session resumption is off on both sides, and so is early data.
+//! - Session resumption is off on both sides, and so is early data. A client can resume its own sessions if it is told to
+//!   ([`ClientConfigBuilder::resumption`]).
 //! - Keys that have protected as many records as they may are replaced (TLS 1.3), or the session ends (TLS 1.2).
 //! - Nothing is sealed after a fatal alert or a close_notify, and an end of the stream without close_notify is truncation.
 #![forbid(unsafe_code)]
@@ -83,6 +84,7 @@ mod key_log;
 mod provider;
 mod reader;
 mod records;
+mod resumption;
 mod roots;
 mod secrets;
 mod server_config;

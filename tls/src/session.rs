@@ -55,7 +55,9 @@ impl TlsSession {
             rustls,
             verifier,
             secrets,
-        } = config.for_connection(identity).map_err(diagnosis::internal)?;
+        } = config
+            .for_connection(&name.name, identity)
+            .map_err(diagnosis::internal)?;
         let connection = Connection::client(rustls, name.name.clone()).map_err(diagnosis::internal)?;
         Ok(Self::new(State::Handshake(Box::new(Handshake {
             connection: Box::new(connection),
@@ -251,6 +253,7 @@ impl TlsSession {
         Some(HandshakeInfo {
             version: info.version,
             cipher_suite: info.cipher_suite,
+            resumed: info.resumed,
             alpn: info.alpn.as_deref(),
             server_name: info.server_name.as_deref(),
             peer_certificate: info.peer_certificate.as_deref(),
@@ -308,8 +311,9 @@ impl TlsSession {
         };
         let verdict = handshake.verdict();
         let info = handshake.info();
+        let wants_tickets = handshake.wants_tickets();
         let mut records: Box<dyn Records> = match &handshake.secrets {
-            Some(secrets) => InPlaceRecords::take_over(*handshake.connection, secrets)?,
+            Some(secrets) => InPlaceRecords::take_over(*handshake.connection, secrets, wants_tickets)?,
             None => Box::new(RustlsRecords::new(handshake.connection)),
         };
         if let Err(error) = verdict {

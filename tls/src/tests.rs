@@ -7,6 +7,7 @@ mod hostile;
 mod identity;
 mod records;
 mod refusals;
+mod resumption;
 mod settings;
 mod support;
 mod traps;

@@ -11,7 +11,7 @@ use super::{
     messages::{Message, Messages},
 };
 use crate::{
-    connection::Connection,
+    connection::{Connection, HandedOver, TicketTaker},
     crypto::{Context, CryptoError, SECRET_LEN_MAX},
     diagnosis::{self, Role},
     error::{Reason, TlsError},
@@ -30,6 +30,8 @@ pub(crate) struct InPlaceRecords {
     rx: Keys,
     tx: Keys,
     messages: Messages,
+    /// A client that resumes, until a ticket has come.
+    tickets: Option<Box<TicketTaker>>,
     format: Format,
     role: Role,
     /// Records without application data since the last that had some.
@@ -42,13 +44,24 @@ pub(crate) struct InPlaceRecords {
 
 impl InPlaceRecords {
     /// Takes over a connection whose handshake is complete, at a boundary of records, with nothing left to send.
-    pub(crate) fn take_over(connection: Connection, secrets: &SecretCatcher) -> Result<Box<Self>, TlsError> {
+    pub(crate) fn take_over(
+        connection: Connection,
+        secrets: &SecretCatcher,
+        wants_tickets: bool,
+    ) -> Result<Box<Self>, TlsError> {
         let role = connection.role();
-        let (version, extracted) = connection.into_secrets().map_err(diagnosis::internal)?;
+        let HandedOver {
+            version,
+            secrets: extracted,
+            tickets,
+        } = connection
+            .into_secrets(wants_tickets)
+            .map_err(diagnosis::internal)?;
         let mut records = Box::new(Self {
             rx: Keys::empty(),
             tx: Keys::empty(),
             messages: Messages::default(),
+            tickets,
             format: Format::Tls13,
             role,
             idle: 0,
@@ -170,20 +183,30 @@ impl InPlaceRecords {
     ) -> Result<(), TlsError> {
         match (message.kind, self.role) {
             (KEY_UPDATE, _) if !self.format.is_tls12() => self.handle_key_update(scratch, message),
-            // Without resumption a ticket is for nothing, but it must be one.
-            (NEW_SESSION_TICKET, Role::Client) if !self.format.is_tls12() => match is_ticket(message.body) {
-                true => Ok(()),
-                false => Err(protocol(
-                    "a malformed NewSessionTicket",
-                    AlertDescription::DecodeError,
-                )),
-            },
+            (NEW_SESSION_TICKET, Role::Client) if !self.format.is_tls12() => self.handle_ticket(message.body),
             (HELLO_REQUEST, Role::Client) | (CLIENT_HELLO, Role::Server) if self.format.is_tls12() => {
                 self.refuse_renegotiation(scratch, out)
             }
             _ => Err(unexpected(
                 "a handshake message that has no place after the handshake",
             )),
+        }
+    }
+
+    /// RFC 8446 section 4.6.1. Without resumption a ticket is for nothing, but it must be one. The first is enough for the
+    /// next connection, and with it the last of rustls goes.
+    fn handle_ticket(&mut self, body: &[u8]) -> Result<(), TlsError> {
+        let malformed = || protocol("a malformed NewSessionTicket", AlertDescription::DecodeError);
+        if !is_ticket(body) {
+            return Err(malformed());
+        }
+        // A lifetime of zero: to be discarded at once. rustls would take it for no limit.
+        if body.starts_with(&[0; 4]) {
+            return Ok(());
+        }
+        match self.tickets.take() {
+            Some(mut tickets) => tickets.handle_new_session_ticket(body).map_err(|_| malformed()),
+            None => Ok(()),
         }
     }
 

@@ -50,6 +50,7 @@ impl End {
                 rx: Keys::made_up(algorithm, rx),
                 tx: Keys::made_up(algorithm, tx),
                 messages: Messages::default(),
+                tickets: None,
                 format,
                 role,
                 idle: 0,
