@@ -321,3 +321,31 @@ fn a_ticket_without_a_lifetime_is_not_used() {
     assert!(!world.connect(&client, Some(&device)));
     assert!(!world.connect(&client, Some(&device)));
 }
+
+/// What [`crate::ClientConfigBuilder::resumption`] says of a server with one certificate, on the heap of Rust: a device's
+/// session, and nothing for a connection once its ticket has come.
+#[test]
+fn what_resumption_costs() {
+    for versions in VERSIONS {
+        let world = Resuming::new((versions, RecordLayer::InPlace), Memory::Tickets);
+        let [on, off] = [10, 0].map(|devices_max| world.client(devices_max));
+        let devices = ["device-1", "device-2"].map(|name| world.device(name));
+        let mut peers = Vec::with_capacity(6);
+        let mut left = |client: &ClientConfig, device: &Identity| {
+            let measured = allocation_counter::measure(|| {
+                let (mut peer, _) = world.connect_to("localhost", client, Some(device));
+                (peer.received, peer.out, peer.data) = Default::default();
+                peer.scratch = crate::Scratch::new();
+                peers.push(peer);
+            });
+            measured.bytes_current
+        };
+        for device in &devices {
+            let [off, first, again] = [&off, &on, &on].map(|client| left(client, device));
+            assert!((0..=512).contains(&off), "{off}");
+            // The first of all brings the table with it.
+            assert!((off + 512..=off + 2500).contains(&first), "{off} {first}");
+            assert!(again <= off + 100, "{off} {again}");
+        }
+    }
+}
