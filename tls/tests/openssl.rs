@@ -1,5 +1,6 @@
 //! Against the `openssl` command as the other side, over real sockets: both versions, each suite, new keys in both
-//! directions, ALPN that fits and that does not, no certificate, resumption that is asked for.
+//! directions, ALPN that fits and that does not, no certificate, resumption that is asked for, in vain by their client and
+//! not by ours.
 //!
 //! `cargo test -p fleetwire-tls --test openssl -- --ignored` runs it where there is an OpenSSL of at least 1.1.1.
 
@@ -16,8 +17,8 @@ use std::{
 };
 
 use fleetwire_tls::{
-    ClientAuth, ClientConfigBuilder, Identity, Opened, RecordLayer, Roots, Scratch, ServerConfigBuilder,
-    ServerName, TlsError, TlsSession, TlsVersion, Versions,
+    ClientAuth, ClientConfig, ClientConfigBuilder, Identity, Opened, RecordLayer, Roots, Scratch,
+    ServerConfigBuilder, ServerName, TlsError, TlsSession, TlsVersion, Versions,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 
@@ -168,6 +169,37 @@ fn resumption_is_asked_for_in_vain() {
     assert!(!client.output.contains("Reused"));
 }
 
+/// With tickets, and without: session identifiers in TLS 1.2, and in 1.3 tickets that name what the server keeps.
+#[test]
+#[ignore = "needs the openssl command"]
+fn our_client_resumes() {
+    let world = World::new("resuming");
+    for version in ["-tls1_2", "-tls1_3"] {
+        for options in [&["-alpn", ALPN][..], &["-alpn", ALPN, "-no_ticket"]] {
+            for layer in LAYERS {
+                let mut server = world.s_server(&[&[version], options].concat());
+                let config = world.client(layer).resumption(1).build().unwrap();
+                for round in 0..3 {
+                    let mut client = world.connect_with(&config, &server).unwrap();
+                    assert_eq!(client.resumed, round > 0, "{version} {options:?} {layer:?}");
+                    client.write(b"from the device\n");
+                    // Whose session it is.
+                    let subject = server.wait_for("subject=").replace(' ', "");
+                    assert!(subject.ends_with("CN=device"), "{subject}");
+                    if round > 0 {
+                        server.wait_for("Reused session-id");
+                    }
+                    server.wait_for("from the device");
+                    // Tickets come before it.
+                    server.write("from the server\n");
+                    client.wait_for(b"from the server\n");
+                    client.close();
+                }
+            }
+        }
+    }
+}
+
 /// Certificates in a folder of their own.
 struct World {
     folder: PathBuf,
@@ -260,15 +292,20 @@ impl World {
     }
 
     fn connect(&self, server: &Foreign, layer: RecordLayer, records_max: u64) -> Result<Ours, TlsError> {
-        let config = ClientConfigBuilder::new()
+        let config = self.client(layer).records_per_key_max(records_max);
+        self.connect_with(&config.build().unwrap(), server)
+    }
+
+    fn client(&self, layer: RecordLayer) -> ClientConfigBuilder {
+        ClientConfigBuilder::new()
             .roots(self.roots.clone())
             .alpn(vec![ALPN.into()])
             .record_layer(layer)
-            .records_per_key_max(records_max)
-            .build()
-            .unwrap();
+    }
+
+    fn connect_with(&self, config: &ClientConfig, server: &Foreign) -> Result<Ours, TlsError> {
         let name = ServerName::parse("localhost").unwrap();
-        let session = TlsSession::client(&config, &name, Some(&self.device))?;
+        let session = TlsSession::client(config, &name, Some(&self.device))?;
         Ours::shake_hands(session, TcpStream::connect(server.address).unwrap())
     }
 
@@ -372,6 +409,7 @@ struct Ours {
     without_data: usize,
     established: bool,
     had_certificate: bool,
+    resumed: bool,
 }
 
 impl Ours {
@@ -389,6 +427,7 @@ impl Ours {
             without_data: 0,
             established: false,
             had_certificate: false,
+            resumed: false,
         };
         ours.stream.write_all(&out).unwrap();
         while !ours.established {
@@ -398,6 +437,7 @@ impl Ours {
         assert_eq!(info.alpn, Some(ALPN.as_bytes()));
         assert!(matches!(info.version, TlsVersion::Tls12 | TlsVersion::Tls13));
         ours.had_certificate = info.peer_certificate.is_some();
+        ours.resumed = info.resumed;
         Ok(ours)
     }
 
