@@ -198,7 +198,10 @@ fn measure(contender: Contender, job: &Job) -> Spent {
     let spent = Spent::parse(&text);
     line.clear();
     lines.read_line(&mut line).expect("it says what it received");
-    assert!(peer.wait().expect("it ends").success(), "the peer of {job:?}");
+    assert!(
+        peer.wait().expect("it ends").success(),
+        "the peer of {contender:?}, {job:?}"
+    );
     let received: u64 = line.trim().parse().expect("it is a number");
     // Those that were sent beside the measurement come on top. rumqttc's tasks may keep some back in the end.
     assert!(
