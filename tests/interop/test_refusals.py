@@ -500,7 +500,7 @@ class Keys(RefusalTest):
 
     def test_swapped_files(self):
         home = devices("ec").directory
-        self.not_started(["device-0.crt", "private key"], "--cert", home / "device-0.key", "--key", home / "device-0.crt")
+        self.not_started(["device-0.key", "private key"], "--cert", home / "device-0.key", "--key", home / "device-0.crt")
 
     def test_missing_file(self):
         self.not_started(["no-such.crt"], "--cert", "no-such.crt", "--key", devices("ec").directory / "device-0.key")
