@@ -182,13 +182,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Meaning::Nothing => {}
             Meaning::Message(publish) => {
                 let (qos, packet_id) = (publish.qos, publish.packet_id);
-                match publish
-                    .properties
-                    .topic_alias()
-                    .filter(|_| publish.topic.is_empty())
-                {
-                    None => self.deliver(key, Event::Message(Message::new(publish, block))),
-                    Some(alias) => self.deliver_aliased(key, publish, alias, block),
+                if publish.topic.is_empty() {
+                    self.deliver_aliased(key, publish, block);
+                } else {
+                    self.deliver(key, Event::Message(Message::new(publish, block)));
                 }
                 self.acknowledge(key, qos, packet_id)?;
             }
@@ -207,8 +204,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         Ok(())
     }
 
-    /// Delivers a message whose topic is what its alias stands for.
-    fn deliver_aliased(&mut self, key: Key, publish: Publish<'_>, alias: u16, block: &Block) {
+    /// Delivers a message whose topic is what its alias stands for: without one nothing is decoded that has no topic.
+    fn deliver_aliased(&mut self, key: Key, publish: Publish<'_>, block: &Block) {
+        let Some(alias) = publish.properties.topic_alias() else {
+            return;
+        };
         let Some(link) = self.core.links.at_mut(key) else {
             return;
         };
