@@ -38,22 +38,6 @@ impl Counter {
     }
 }
 
-impl Counters {
-    /// The shard is gone, and all that it held with it.
-    pub(crate) fn forget_holdings(&self) {
-        for held in [
-            &self.links,
-            &self.links_up,
-            &self.in_flight,
-            &self.buffer_bytes,
-            &self.parked_bytes,
-            &self.tls_keys_bytes,
-        ] {
-            held.set(0);
-        }
-    }
-}
-
 macro_rules! counters {
     ($($name:ident $doc:literal;)*) => {
         /// Counters of one shard.
@@ -95,8 +79,7 @@ counters! {
     attempts "Attempts to connect that were begun.";
     accepted "Connections that were accepted.";
     connected "Connections that came to a CONNACK that accepts, in either role.";
-    failed_dial "Attempts that ended before anything was dialled.";
-    failed_tcp "Attempts that ended before TCP was connected.";
+    failed_tcp "Attempts that ended before TCP was connected, those that `on_dial` refused among them.";
     failed_tls "Attempts that ended in the TLS handshake; in the server role connections that did.";
     failed_connack "Attempts that ended between the transport and CONNACK, or with one that refuses.";
     disconnected "Connections that ended after the application had heard of them.";
@@ -122,12 +105,25 @@ impl Counters {
     /// An attempt has failed.
     pub(crate) fn failed(&self, stage: Stage) {
         let counter = match stage {
-            Stage::Dial => &self.failed_dial,
-            Stage::Tcp => &self.failed_tcp,
+            Stage::Dial | Stage::Tcp => &self.failed_tcp,
             Stage::Tls => &self.failed_tls,
             Stage::Connack | Stage::Up => &self.failed_connack,
         };
         counter.add(1);
+    }
+
+    /// The shard is gone, and all that it held with it.
+    pub(crate) fn forget_holdings(&self) {
+        for held in [
+            &self.links,
+            &self.links_up,
+            &self.in_flight,
+            &self.buffer_bytes,
+            &self.parked_bytes,
+            &self.tls_keys_bytes,
+        ] {
+            held.set(0);
+        }
     }
 
     /// A packet was received.
