@@ -1,13 +1,14 @@
 //! Sessions that outlive their connections, with both sides' messages under way when those break.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use fleetwire_codec::{Properties, QoS, TopicName, Version};
 use fleetwire_engine::{
-    At, ConnectForm, Dial, DialError, DropReason, Engine, Event, Handler, LinkId, Listener, Outbox,
-    OwnedKind, OwnedPublish, Plan, Publish, PublishError, SessionState, Shard,
+    At, ConnectForm, Dial, DialError, DropReason, Engine, EngineHandle, Event, Handler, LinkId, Listener,
+    Outbox, OwnedKind, OwnedPublish, Plan, Publish, PublishError, SessionState, Shard,
 };
 
 use crate::support::*;
@@ -175,16 +176,21 @@ fn nothing_is_lost_or_doubled_when_a_session_is_resumed_again_and_again() {
     }
 }
 
+/// A link that offers to go on with its session.
+fn open_to_keep(handle: &EngineHandle, address: SocketAddr) -> LinkId {
+    let mut form = ConnectForm::new("a");
+    form.clean_start = false;
+    form.session_expiry = Duration::from_secs(60);
+    handle.open_with(&plan(address), 0, form).unwrap()
+}
+
 // v5 [MQTT-3.2.2-5]: the server has forgotten the session, so what was in flight is lost, once.
 #[test]
 fn what_a_server_forgets_is_dropped() {
     let (server, address) = echo_server();
     let (engine, events) = channel_engine(Engine::builder().seed(1), 64);
     let handle = engine.handle();
-    let mut form = ConnectForm::new("a");
-    form.clean_start = false;
-    form.session_expiry = Duration::from_secs(60);
-    let link = handle.open_with(&plan(address), 0, form).unwrap();
+    let link = open_to_keep(&handle, address);
     wait_for(&events, connected);
     // The server breaks the connection before it has acknowledged.
     let publish = OwnedPublish::new(topic("t"), "kick")
@@ -218,10 +224,7 @@ fn what_waits_for_a_session_ends_when_its_link_is_closed() {
     let (server, address) = echo_server();
     let (engine, events) = channel_engine(Engine::builder().seed(1), 64);
     let handle = engine.handle();
-    let mut form = ConnectForm::new("a");
-    form.clean_start = false;
-    form.session_expiry = Duration::from_secs(60);
-    let link = handle.open_with(&plan(address), 0, form).unwrap();
+    let link = open_to_keep(&handle, address);
     wait_for(&events, connected);
     server.shutdown(Duration::ZERO);
     wait_for(&events, |_, kind| {

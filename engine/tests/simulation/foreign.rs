@@ -357,18 +357,17 @@ fn scenario(seed: u64) -> Tally {
     let foreign = sim.serve("10.0.0.1:1883".parse().unwrap(), foreign).unwrap();
     let plan = draw_plan(&mut random, None);
     let builder = Engine::builder().limits(limits(&mut random)).seed(random.u64(..));
-    let device_seed = random.u64(..);
+    let seed = random.u64(..);
+    let devices = Devices::new(
+        habits.clone(),
+        plan,
+        seed,
+        (Arc::clone(&up), Arc::clone(&down)),
+        Arc::clone(&calm),
+    );
+    let mut devices = Some(devices);
     let client = sim
-        .start(builder, |_| {
-            let ledgers = (Arc::clone(&up), Arc::clone(&down));
-            Devices::new(
-                habits.clone(),
-                plan.clone(),
-                device_seed,
-                ledgers,
-                Arc::clone(&calm),
-            )
-        })
+        .start(builder, |_| devices.take().expect("there is one shard"))
         .unwrap();
 
     let mut tally = Tally::default();

@@ -226,18 +226,17 @@ fn scenario(seed: u64, identity: Option<&Identity>) -> Tally {
         .limits(limits(&mut random))
         .seed(random.u64(..))
         .connect_rate(if random.bool() { f64::INFINITY } else { 5.0 });
-    let device_seed = random.u64(..);
+    let seed = random.u64(..);
+    let devices = Devices::new(
+        habits.clone(),
+        plan,
+        seed,
+        (Arc::clone(&up), Arc::clone(&down)),
+        Arc::clone(&calm),
+    );
+    let mut devices = Some(devices);
     let client = sim
-        .start(builder, |_| {
-            let ledgers = (Arc::clone(&up), Arc::clone(&down));
-            Devices::new(
-                habits.clone(),
-                plan.clone(),
-                device_seed,
-                ledgers,
-                Arc::clone(&calm),
-            )
-        })
+        .start(builder, |_| devices.take().expect("there is one shard"))
         .unwrap();
 
     let mut tally = Tally::default();

@@ -61,29 +61,6 @@ fn client(world: &World) -> ClientConnection {
     ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap()
 }
 
-/// Carries bytes both ways until there are none.
-macro_rules! run {
-    ($peer:expr, $foreign:expr) => {
-        loop {
-            let ours = $peer.take_out();
-            let mut rest = ours.as_slice();
-            while !rest.is_empty() {
-                $foreign.read_tls(&mut rest).unwrap();
-                // An error is the foreign side's to report; its alert is carried all the same.
-                let _ = $foreign.process_new_packets();
-            }
-            let mut theirs = Vec::new();
-            while $foreign.wants_write() {
-                $foreign.write_tls(&mut theirs).unwrap();
-            }
-            if ours.is_empty() && theirs.is_empty() {
-                break;
-            }
-            $peer.deliver(&theirs);
-        }
-    };
-}
-
 fn read_all(reader: &mut dyn Read) -> Vec<u8> {
     let mut data = Vec::new();
     // It ends with "would block" when there is no more.

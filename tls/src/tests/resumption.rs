@@ -12,28 +12,6 @@ use rustls::{
 use super::support::*;
 use crate::{ClientConfig, Identity, RecordLayer, Versions};
 
-/// Carries bytes both ways until there are none.
-macro_rules! run {
-    ($peer:expr, $foreign:expr) => {
-        loop {
-            let mut theirs = Vec::new();
-            while $foreign.wants_write() {
-                $foreign.write_tls(&mut theirs).unwrap();
-            }
-            $peer.deliver(&theirs);
-            let ours = $peer.take_out();
-            if ours.is_empty() && theirs.is_empty() {
-                break;
-            }
-            let mut rest = ours.as_slice();
-            while !rest.is_empty() {
-                $foreign.read_tls(&mut rest).unwrap();
-                $foreign.process_new_packets().unwrap();
-            }
-        }
-    };
-}
-
 /// How the server remembers sessions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Memory {
@@ -99,7 +77,7 @@ impl Resuming {
     fn connect_to(&self, name: &str, client: &ClientConfig, device: Option<&Identity>) -> (Peer, bool) {
         let mut server = ServerConnection::new(Arc::clone(&self.server)).unwrap();
         let mut peer = Peer::client(client, name, device);
-        run!(peer, server);
+        run!(peer, server, Result::unwrap);
         assert!(peer.established, "{:?}", peer.error);
         let info = peer.session.info().unwrap();
         assert!(info.peer_certificate.is_some());
@@ -116,7 +94,7 @@ impl Resuming {
             .map(AsRef::as_ref);
         assert_eq!(seen, device.map(Identity::leaf));
         std::io::Write::write_all(&mut server.writer(), b"hello").unwrap();
-        run!(peer, server);
+        run!(peer, server, Result::unwrap);
         assert_eq!((peer.data.as_slice(), peer.slug()), (&b"hello"[..], "none"));
         let record = peer.seal(b"answer").unwrap();
         server.read_tls(&mut record.as_slice()).unwrap();

@@ -294,3 +294,32 @@ pub(super) fn split_records(hello: &[u8], size: usize) -> Vec<u8> {
     }
     records
 }
+
+/// Carries bytes both ways between a peer of ours and a connection of rustls's until there are none. What rustls says of
+/// them is given to `$processed`. Unless it is said nobody asks: an error is the foreign side's to report, and its alert
+/// is carried all the same.
+macro_rules! run {
+    ($peer:expr, $foreign:expr) => {
+        run!($peer, $foreign, Result::ok)
+    };
+    ($peer:expr, $foreign:expr, $processed:expr) => {
+        loop {
+            let ours = $peer.take_out();
+            let mut rest = ours.as_slice();
+            while !rest.is_empty() {
+                $foreign.read_tls(&mut rest).unwrap();
+                let _ = $processed($foreign.process_new_packets());
+            }
+            let mut theirs = Vec::new();
+            while $foreign.wants_write() {
+                $foreign.write_tls(&mut theirs).unwrap();
+            }
+            if ours.is_empty() && theirs.is_empty() {
+                break;
+            }
+            $peer.deliver(&theirs);
+        }
+    };
+}
+
+pub(super) use run;

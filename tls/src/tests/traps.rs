@@ -15,29 +15,6 @@ use crate::{
     crypto::{Algorithm, Context, NONCE_LEN, TAG_LEN, expand_label},
 };
 
-/// Carries bytes both ways between a session and rustls's connection until there are none; the alert of a foreign
-/// refusal too.
-macro_rules! run {
-    ($peer:expr, $foreign:expr) => {
-        loop {
-            let mut theirs = Vec::new();
-            while $foreign.wants_write() {
-                $foreign.write_tls(&mut theirs).unwrap();
-            }
-            $peer.deliver(&theirs);
-            let ours = $peer.take_out();
-            if ours.is_empty() && theirs.is_empty() {
-                break;
-            }
-            let mut rest = ours.as_slice();
-            while !rest.is_empty() {
-                $foreign.read_tls(&mut rest).unwrap();
-                let _ = $foreign.process_new_packets();
-            }
-        }
-    };
-}
-
 /// A call without bytes, in every state and between any two bytes: rustls's interface panics at some of them.
 #[test]
 fn no_bytes_at_all_do_nothing() {
