@@ -1,6 +1,6 @@
 //! Certificates of both sides, and rustls's configurations for the bare loop and the peer.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use fleetwire_endpoint::pki::{DeviceCertificate, KeyType, Pki};
@@ -12,29 +12,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::wire;
 
-/// A folder with a CA and a server certificate, for all processes; deleted in the end.
-pub(crate) struct Folder {
-    path: PathBuf,
-}
-
-impl Folder {
-    pub(crate) fn create() -> Self {
-        let path = std::env::temp_dir().join(format!("fleetwire-scale-{}", std::process::id()));
-        load(&path);
-        Self { path }
-    }
-
-    pub(crate) fn text(&self) -> String {
-        self.path.to_str().expect("it is text").to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
-    }
-}
-
+/// The CA and the server certificate of a folder; made if it is empty.
 pub(crate) fn load(folder: &Path) -> Pki {
     Pki::load_or_create(folder, [wire::SERVER]).expect("the folder can be written and read")
 }
