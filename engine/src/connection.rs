@@ -10,6 +10,7 @@ use fleetwire_codec::buffer::{Block, Framing, HOT_BLOCK_LEN, Pool, RecvBuf, Send
 use fleetwire_codec::{Carrier, DecodeError, Packet, PacketId, Properties, Pubrel, QoS, TopicName, Version};
 use fleetwire_tls::{Opened, Scratch, TlsError, TlsSession};
 
+use crate::clock::Moment;
 use crate::session::{Again, Entry, Kept, Kind, Session};
 use crate::{Limits, Publish, PublishError, VerbError};
 
@@ -24,6 +25,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) kept_bytes: &'a mut u64,
     pub(crate) limits: &'a Limits,
     pub(crate) now: Instant,
+    /// The same as `now`.
+    pub(crate) moment: Moment,
 }
 
 impl Tools<'_> {
@@ -147,7 +150,7 @@ impl Connection {
     /// Queues bytes that are encoded already: the CONNECT of this attempt.
     pub(crate) fn send_encoded(&mut self, bytes: &[u8], tools: &mut Tools<'_>) -> Result<(), SendError> {
         self.send.append(tools.pool, bytes)?;
-        self.session.sent(tools.now);
+        self.session.sent(tools.moment);
         Ok(())
     }
 
@@ -170,7 +173,7 @@ impl Connection {
         let sent = self.encode_packet(packet, version, tools.pool);
         self.wants_output |= sent == Err(VerbError::Full);
         sent?;
-        self.session.sent(tools.now);
+        self.session.sent(tools.moment);
         Ok(())
     }
 
@@ -263,7 +266,7 @@ impl Connection {
         };
         match sent {
             Ok(()) => {
-                self.session.sent(tools.now);
+                self.session.sent(tools.moment);
                 Ok(packet.packet_id)
             }
             Err(error) => {
@@ -420,6 +423,22 @@ impl Connection {
     pub(crate) fn sent(&mut self, block: Block, pool: &mut Pool) {
         self.send.sent(pool, block);
         self.session.output_moved();
+    }
+
+    /// Output waits for its turn, or the application or a resumed session for room.
+    pub(crate) fn has_more_to_do(&self) -> bool {
+        !self.send.is_empty() || self.wants_output || self.wants_window || self.session.again().is_some()
+    }
+
+    /// See [`Link::look`](crate::link::Link::look).
+    pub(crate) fn look(&self) -> u64 {
+        let tls = self.tls.as_deref().map_or(0, |tls| tls.framing().head);
+        let parked = u64::from(self.parked.is_some());
+        tls as u64
+            + parked
+            + self.send.len() as u64
+            + self.session.in_flight_publishes() as u64
+            + u64::from(self.session.keeps())
     }
 
     /// Whether everything has left for the kernel.

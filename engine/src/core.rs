@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fleetwire_codec::buffer::{Pool, RecvBuf};
 use fleetwire_tls::Scratch;
 
-use crate::clock::after;
+use crate::clock::{Moment, after};
 use crate::connection::{Connection, Tools};
 use crate::driver::{Key, Targets};
 use crate::link::{ClientLink, CloseWish, Link, Opening, Phase, Wishes};
@@ -22,11 +22,13 @@ pub(crate) struct Core {
     pub(crate) shard: Shard,
     pub(crate) limits: Limits,
     pub(crate) now: Instant,
+    /// The same as `now`, converted once a pass.
+    pub(crate) moment: Moment,
     pub(crate) pool: Pool,
     pub(crate) scratch: Scratch,
     pub(crate) flight: Vec<u8>,
     /// What every socket is received into; `None` only while it is parsed.
-    pub(crate) hot: Option<RecvBuf>,
+    pub(crate) hot: Option<Box<RecvBuf>>,
     /// The link whose parked bytes were copied to the hot block for the read that is under way.
     pub(crate) lent: Option<Key>,
     pub(crate) links: Links,
@@ -35,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) dialer: Dialer,
     /// Links that have something to send or to change.
     pub(crate) dirty: Vec<Key>,
+    /// Links whose block left at once, and that have more to do in the next pass.
+    pub(crate) again: Vec<Key>,
     /// Links whose verbs found no memory, and that nothing else will wake.
     pub(crate) starved: Vec<Key>,
     /// Client connections that are being opened.
@@ -63,6 +67,7 @@ impl Core {
             kept_bytes: &mut self.kept_bytes,
             limits: &self.limits,
             now: self.now,
+            moment: self.moment,
         };
         Some((link, tools))
     }
@@ -171,6 +176,8 @@ impl Core {
         self.uncount_opening(is_client, opening.counted);
         self.counters.links_up.add(1);
         self.counters.connected.add(1);
+        // It has another deadline now.
+        self.touch(key);
         Some(opening)
     }
 
@@ -254,6 +261,11 @@ impl Core {
 }
 
 impl Targets for Core {
+    fn look_ahead(&mut self, keys: impl Iterator<Item = Key>) {
+        let links = keys.filter_map(|key| self.links.at(key));
+        std::hint::black_box(links.map(Link::look).fold(0, u64::wrapping_add));
+    }
+
     fn receive(&mut self, key: Key) -> &mut [u8] {
         let Self {
             links,
@@ -263,7 +275,7 @@ impl Targets for Core {
             ..
         } = self;
         let Some(hot) = hot.as_mut() else { return &mut [] };
-        if lent.take().is_some() || hot.spare().is_empty() {
+        if lent.take().is_some() || !hot.has_spare() {
             // A copy that no read followed must not be seen by the next connection, and a block that the application
             // keeps is replaced as soon as there is memory.
             let _ = hot.reset(pool);

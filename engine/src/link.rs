@@ -201,6 +201,26 @@ impl Link {
         entry
     }
 
+    /// A block has left, and there is more to send, or somebody waits for that.
+    pub(crate) fn has_more_to_do(&self) -> bool {
+        matches!(self.phase, Phase::Flushing(_)) || self.connection.has_more_to_do()
+    }
+
+    /// Reads what every packet reads, so that it is in the cache when the packet comes. The answer means nothing.
+    pub(crate) fn look(&self) -> u64 {
+        let flags = u64::from(self.dirty) + u64::from(self.opening.is_some()) + u64::from(self.id.slot);
+        flags + self.token + u64::from(self.phase == Phase::Up) + self.connection.look()
+    }
+
+    /// What was received has left something to do. It can only have moved a deadline away, unless the phase changed.
+    pub(crate) fn needs_attention(&self) -> bool {
+        self.phase != Phase::Up
+            || self.wishes.close.is_some()
+            || self.reading != self.wants_reading()
+            || self.connection.frames_wait
+            || self.connection.has_more_to_do()
+    }
+
     /// What the connection's input is made of.
     pub(crate) fn protection(&self) -> Protection {
         if self.connection.tls.is_some() {

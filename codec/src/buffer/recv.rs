@@ -102,6 +102,11 @@ impl RecvBuf {
         bytes.get_mut(received..).unwrap_or_default()
     }
 
+    /// Whether [`spare`](Self::spare) is not empty.
+    pub fn has_spare(&self) -> bool {
+        (self.received as usize) < self.block.len() && !self.block.is_retained()
+    }
+
     /// Says that `len` bytes were read into [`spare`](Self::spare).
     pub fn advance_received(&mut self, len: usize) {
         let len = len.min(self.block.len() - self.received as usize);
@@ -321,6 +326,9 @@ impl RecvBuf {
 
     /// How many bytes are left, plaintext and sealed.
     fn held_len(&self) -> usize {
+        if self.runs.is_empty() {
+            return (self.plain - self.consumed) as usize + (self.received - self.sealed) as usize;
+        }
         self.pieces().map(|piece| piece.len()).sum()
     }
 

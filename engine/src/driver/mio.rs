@@ -26,6 +26,8 @@ use crate::Listener;
 const EVENTS_PER_POLL: usize = 1024;
 /// Connections that may be accepted in one pass, so that a storm of them does not starve those that are there.
 const ACCEPTS_PER_PASS: usize = 64;
+/// How many connections the shard hears of before their turn.
+const LOOK_AHEAD: usize = 8;
 /// How long reading rests when there was no memory to read into.
 const MEMORY_REST: Duration = Duration::from_millis(5);
 /// Longer waits are cut: epoll counts milliseconds in 31 bits.
@@ -72,6 +74,8 @@ pub(crate) struct MioDriver {
     no_memory: bool,
     /// How many of `ready` have not had their turn in this pass.
     turns_left: usize,
+    /// How many of those the shard was told of.
+    told_ahead: usize,
     pending: Arc<AtomicBool>,
 }
 
@@ -102,6 +106,7 @@ impl MioDriver {
             listener_next: 0,
             no_memory: false,
             turns_left: 0,
+            told_ahead: 0,
             pending: Arc::clone(&pending),
         };
         Ok((driver, Wake::new(Some(waker), pending)))
@@ -132,7 +137,11 @@ impl MioDriver {
             self.ready.push_back((token.0 as Key, socket.serial));
         }
         if event.is_writable() && !socket.connecting && socket.sending.is_some() {
-            self.send(token.0 as Key);
+            let (key, serial) = (token.0 as Key, socket.serial);
+            if let Some(block) = self.send(key) {
+                self.done
+                    .push_back((key, serial, Completion::Sent { key, block }));
+            }
         }
     }
 
@@ -173,28 +182,27 @@ impl MioDriver {
         Ok(())
     }
 
-    /// Writes what is waiting; the rest stays for the next writable edge.
-    fn send(&mut self, key: Key) {
-        let Some(Some(socket)) = self.sockets.get_mut(key as usize) else {
-            return;
-        };
-        let Some((block, mut range)) = socket.sending.take() else {
-            return;
-        };
+    /// Writes what is waiting, and answers its block when all of it is written; the rest stays for the next writable
+    /// edge.
+    fn send(&mut self, key: Key) -> Option<Block> {
+        let socket = self.sockets.get_mut(key as usize)?.as_mut()?;
+        let (block, mut range) = socket.sending.take()?;
         while !range.is_empty() {
             let bytes = block.bytes().get(range.clone()).unwrap_or_default();
             match socket.stream.write(bytes) {
                 Ok(written) => range.start += written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     socket.sending = Some((block, range));
-                    return;
+                    return None;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.broken(key, error),
+                Err(error) => {
+                    self.broken(key, error);
+                    return None;
+                }
             }
         }
-        self.done
-            .push_back((key, socket.serial, Completion::Sent { key, block }));
+        Some(block)
     }
 
     /// A write failed. What the peer has said before, a reason perhaps, may still lie in the socket, so the reading
@@ -338,6 +346,7 @@ impl Driver for MioDriver {
         }
         self.events = events;
         self.turns_left = self.ready.len();
+        self.told_ahead = 0;
         self.accepts_left = ACCEPTS_PER_PASS;
         Ok(now)
     }
@@ -349,6 +358,11 @@ impl Driver for MioDriver {
             }
         }
         while self.turns_left > 0 {
+            if self.told_ahead == 0 {
+                self.told_ahead = self.turns_left.min(LOOK_AHEAD);
+                targets.look_ahead(self.ready.iter().take(self.told_ahead).map(|(key, _)| *key));
+            }
+            self.told_ahead -= 1;
             self.turns_left -= 1;
             let (key, serial) = self.ready.pop_front()?;
             if !self.is_current(key, serial) {
@@ -373,12 +387,11 @@ impl Driver for MioDriver {
         self.insert(key, incoming, false)
     }
 
-    fn submit_send(&mut self, key: Key, block: Block, range: Range<usize>) {
-        if let Some(socket) = self.socket(key) {
-            debug_assert!(socket.sending.is_none(), "one block at a time");
-            socket.sending = Some((block, range));
-            self.send(key);
-        }
+    fn submit_send(&mut self, key: Key, block: Block, range: Range<usize>) -> Option<Block> {
+        let socket = self.socket(key)?;
+        debug_assert!(socket.sending.is_none(), "one block at a time");
+        socket.sending = Some((block, range));
+        self.send(key)
     }
 
     fn set_reading(&mut self, key: Key, reading: bool) {

@@ -11,8 +11,9 @@
 //!    others' turn comes before the next one of the same connection.
 //! 4. `Closed` comes once, after all bytes that the peer sent: `None` for an orderly end of its side (FIN), the
 //!    error otherwise. Sending may still work after an orderly end.
-//! 5. `submit_send` takes the block; one at a time for each key. `Sent` gives it back when its last byte has been
-//!    handed to the kernel. If the connection breaks meanwhile, `Closed` comes with the error and the block is freed.
+//! 5. `submit_send` takes the block; one at a time for each key. It answers the block if the kernel took all of it at
+//!    once; otherwise `Sent` gives it back when its last byte has been handed to the kernel. If the connection breaks
+//!    meanwhile, `Closed` comes with the error and the block is freed.
 //! 6. Nothing is silent: whatever fails becomes a completion. Nothing blocks but `wait`.
 //!
 //! The script in `conformance.rs` plays all of it on every driver and compares what they tell.
@@ -65,6 +66,12 @@ pub(crate) trait Targets {
     /// Where the next bytes of this connection belong: behind its parked part, else the hot block. Empty when there
     /// is no memory; the driver then leaves the bytes where they are and asks again in the next pass.
     fn receive(&mut self, key: Key) -> &mut [u8];
+
+    /// These connections will be read from next. What the shard knows of each lies somewhere else in memory, and
+    /// looking at several in a row costs about as much time as at one.
+    fn look_ahead(&mut self, keys: impl Iterator<Item = Key>) {
+        let _ = keys;
+    }
 }
 
 /// Something that a driver has done.
@@ -119,8 +126,8 @@ pub(crate) trait Driver {
     /// Takes an accepted connection in.
     fn adopt(&mut self, key: Key, incoming: Self::Incoming) -> io::Result<()>;
 
-    /// Sends `block[range]`.
-    fn submit_send(&mut self, key: Key, block: Block, range: std::ops::Range<usize>);
+    /// Sends `block[range]`; answers the block if that is done already, and no `Sent` comes.
+    fn submit_send(&mut self, key: Key, block: Block, range: std::ops::Range<usize>) -> Option<Block>;
 
     /// Stops or resumes reading.
     fn set_reading(&mut self, key: Key, reading: bool);

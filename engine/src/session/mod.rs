@@ -325,7 +325,7 @@ impl Session {
     /// Takes a packet. `now` is when it was read.
     pub(crate) fn handle<'a>(
         &mut self,
-        now: Instant,
+        now: impl Into<Moment>,
         packet: Packet<'a>,
         limits: &Limits,
     ) -> Result<Meaning<'a>, Violation> {
@@ -652,7 +652,7 @@ impl Session {
     }
 
     /// A packet was encoded.
-    pub(crate) fn sent(&mut self, now: Instant) {
+    pub(crate) fn sent(&mut self, now: impl Into<Moment>) {
         self.last_sent = now.into();
     }
 

@@ -122,7 +122,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         self.take_commands();
         self.fire_timers();
         self.dial();
-        self.feed_starved();
+        self.look_again();
         self.flush();
         // After everything of the pass, what timers brought included, and before the wait.
         self.handler
@@ -142,6 +142,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// Waits for something to do, and takes every completion that is ready then.
     pub(crate) fn wait(&mut self) -> io::Result<()> {
         self.core.now = self.driver.wait(self.wake_at())?;
+        self.core.moment = self.core.now.into();
         while let Some(completion) = self.driver.next(&mut self.core) {
             self.complete(completion);
         }
@@ -167,6 +168,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Stop::Draining(until) | Stop::Closing(until) => Some(until.min(self.core.now + DRAIN_CHECK)),
         };
         let commands = (!self.inlets.commands.is_empty() && self.takes_commands()).then_some(self.core.now);
+        let again = (!self.core.again.is_empty()).then_some(self.core.now);
         let starved = (!self.core.starved.is_empty()).then(|| self.core.now + STARVED_CHECK);
         [
             self.core.timers.next(),
@@ -174,6 +176,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             drain,
             commands,
             self.accept_again,
+            again,
             starved,
         ]
         .into_iter()
@@ -343,8 +346,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
     }
 
-    /// Looks again at links whose verbs found no memory, once in a pass.
-    fn feed_starved(&mut self) {
+    /// Looks again, once in a pass, at links with more to send than one block, and at those whose verbs found no memory.
+    fn look_again(&mut self) {
+        let mut again = std::mem::take(&mut self.core.again);
+        for key in again.drain(..) {
+            self.core.touch(key);
+        }
+        // The same list, so that no pass allocates one.
+        self.core.again = again;
         for key in std::mem::take(&mut self.core.starved) {
             if let Some(link) = self.core.links.at_mut(key) {
                 link.starved = false;
@@ -395,7 +404,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Ok(Some((block, range))) => {
                 self.core.counters.bytes_out.add(range.len() as u64);
                 self.core.counters.sends.add(1);
-                self.driver.submit_send(key, block, range);
+                if let Some(block) = self.driver.submit_send(key, block, range)
+                    && let Some(link) = self.core.links.at_mut(key)
+                {
+                    link.connection.sent(block, &mut self.core.pool);
+                    if link.has_more_to_do() {
+                        self.core.again.push(key);
+                    }
+                }
             }
             Ok(None) if matches!(link.phase, Phase::Flushing(_)) => self.finish_flushing(key),
             Ok(None) => {
@@ -440,7 +456,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             && std::mem::take(&mut link.connection.frames_wait)
             && let Some(parked) = link.connection.parked.take()
         {
-            self.process(key, *parked, receiving::Source::Parked);
+            self.process(key, parked, receiving::Source::Parked);
         }
     }
 

@@ -12,7 +12,7 @@ use super::{How, ShardLoop};
 use crate::connection::{OpenFailure, Step};
 use crate::driver::{Driver, Key};
 use crate::failure::Cause;
-use crate::link::{Phase, closed_cause};
+use crate::link::{Link, Phase, closed_cause};
 use crate::session::{Meaning, State, Violation};
 use crate::{Connected, Event, Handler, Message, Slug};
 
@@ -38,7 +38,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 parked.release(&mut self.core.pool);
                 (self.core.hot.take(), Source::Hot)
             }
-            Some(parked) => (Some(*parked), Source::Parked),
+            Some(parked) => (Some(parked), Source::Parked),
             None => (self.core.hot.take(), Source::Hot),
         };
         let Some(mut buffer) = buffer else { return };
@@ -53,16 +53,15 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     /// Opens, splits and delivers what a buffer holds, then parks what is left of it.
-    pub(super) fn process(&mut self, key: Key, mut buffer: RecvBuf, from: Source) {
+    pub(super) fn process(&mut self, key: Key, mut buffer: Box<RecvBuf>, from: Source) {
         let opened = self.open(key, &mut buffer);
         // What came whole before a fault is still delivered.
         let ended = self.parse(key, &mut buffer).and(opened);
         let parked = self.put_away(key, buffer, from, ended.is_ok());
         match ended.and(parked) {
-            Ok(()) => {
-                // The answers of the packets, and a pause that they led to.
-                self.core.touch(key);
-            }
+            // The answers of the packets, say, and a pause that they led to.
+            Ok(()) if self.core.links.at(key).is_some_and(Link::needs_attention) => self.core.touch(key),
+            Ok(()) => {}
             Err(cause) => {
                 self.end(key, cause, How::Flush);
             }
@@ -126,7 +125,13 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     /// Parks what is left in a buffer, if the connection goes on, and makes the buffer ready for the next one.
-    fn put_away(&mut self, key: Key, mut buffer: RecvBuf, from: Source, goes_on: bool) -> Result<(), Cause> {
+    fn put_away(
+        &mut self,
+        key: Key,
+        mut buffer: Box<RecvBuf>,
+        from: Source,
+        goes_on: bool,
+    ) -> Result<(), Cause> {
         let packet_len_max = self.core.limits.packet_len_max;
         let pool = &mut self.core.pool;
         let mut link = self
@@ -168,13 +173,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     fn packet(&mut self, key: Key, packet: Packet<'_>, block: &Block) -> Result<(), Cause> {
-        let now = self.core.now;
         self.core.counters.packet_in(packet.packet_type());
         let Some((link, tools)) = self.core.connection(key) else {
             return Ok(());
         };
         let session = &mut link.connection.session;
-        let meaning = session.handle(now, packet, tools.limits).map_err(violated)?;
+        let meaning = session
+            .handle(tools.moment, packet, tools.limits)
+            .map_err(violated)?;
         if let Some(block) = session.take_spent() {
             tools.pool.put(block);
         }

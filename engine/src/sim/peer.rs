@@ -187,18 +187,20 @@ impl<P: Peer> State<P> {
     fn flush(&mut self) {
         let Self { driver, pool, io, .. } = self;
         io.connections.retain(|key, output| {
-            let len = output.waiting.len().min(CHUNK);
-            if len > 0
+            while !output.waiting.is_empty()
                 && !output.sending
                 && output.close != Some(true)
+                && let len = output.waiting.len().min(CHUNK)
                 && let Some(mut block) = pool.take(len)
                 && let Some(room) = block.bytes_mut().and_then(|bytes| bytes.get_mut(..len))
             {
                 for (place, byte) in room.iter_mut().zip(output.waiting.drain(..len)) {
                     *place = byte;
                 }
-                output.sending = true;
-                driver.submit_send(*key, block, 0..len);
+                match driver.submit_send(*key, block, 0..len) {
+                    Some(block) => pool.put(block),
+                    None => output.sending = true,
+                }
             }
             if let Some(reset) = output.close {
                 driver.close(*key, reset);

@@ -121,10 +121,9 @@ impl Driver for SimDriver {
         Ok(())
     }
 
-    fn submit_send(&mut self, key: Key, block: Block, range: Range<usize>) {
-        if let Some(socket) = self.socket(key) {
-            self.world.borrow_mut().submit_send(socket, block, range);
-        }
+    fn submit_send(&mut self, key: Key, block: Block, range: Range<usize>) -> Option<Block> {
+        let socket = self.socket(key)?;
+        self.world.borrow_mut().submit_send(socket, block, range)
     }
 
     fn set_reading(&mut self, key: Key, reading: bool) {

@@ -135,10 +135,10 @@ impl World {
                     }
                 }
                 if writing {
-                    self.flush(to);
+                    self.flush_and_tell(to);
                 }
             }
-            Arrival::Writable => self.flush(to),
+            Arrival::Writable => self.flush_and_tell(to),
         }
         self.list(to);
     }
@@ -224,43 +224,41 @@ impl World {
         self.list(id);
     }
 
-    pub(super) fn submit_send(&mut self, id: SocketId, block: Block, range: Range<usize>) {
-        if let Some(socket) = self.sockets.get_mut(&id) {
-            debug_assert!(socket.sending.is_none(), "one block at a time");
-            socket.sending = Some((block, range));
-            self.flush(id);
+    pub(super) fn submit_send(&mut self, id: SocketId, block: Block, range: Range<usize>) -> Option<Block> {
+        let socket = self.sockets.get_mut(&id)?;
+        debug_assert!(socket.sending.is_none(), "one block at a time");
+        socket.sending = Some((block, range));
+        self.flush(id)
+    }
+
+    /// The network takes something again, or nothing more at all.
+    fn flush_and_tell(&mut self, id: SocketId) {
+        if let Some(block) = self.flush(id)
+            && let Some(socket) = self.sockets.get(&id)
+            && let (Some(owner), Some(key)) = (self.owners.get_mut(socket.owner), socket.key)
+        {
+            owner.done.push_back((id, Completion::Sent { key, block }));
         }
     }
 
-    /// Writes what waits, as far as the network takes it.
-    fn flush(&mut self, id: SocketId) {
+    /// Writes what waits, as far as the network takes it; answers the block when that was all of it.
+    fn flush(&mut self, id: SocketId) -> Option<Block> {
         loop {
-            let Some(socket) = self.sockets.get_mut(&id) else {
-                return;
-            };
-            let Some((block, range)) = &socket.sending else {
-                return;
-            };
+            let socket = self.sockets.get_mut(&id)?;
+            let (block, range) = socket.sending.as_ref()?;
             if range.is_empty() {
-                let (owner, key) = (socket.owner, socket.key);
-                if let Some((block, _)) = socket.sending.take()
-                    && let (Some(owner), Some(key)) = (self.owners.get_mut(owner), key)
-                {
-                    owner.done.push_back((id, Completion::Sent { key, block }));
-                }
-                return;
+                return socket.sending.take().map(|(block, _)| block);
             }
             if socket.broken.is_some() {
                 socket.sending = None;
-                return self.break_write(id, ErrorKind::BrokenPipe);
+                self.break_write(id, ErrorKind::BrokenPipe);
+                return None;
             }
             if socket.blocked_until.is_some_and(|until| until > self.now) {
-                return;
+                return None;
             }
             let bytes = block.bytes().get(range.clone()).unwrap_or_default().to_vec();
-            let Some(written) = self.write(id, bytes) else {
-                return;
-            };
+            let written = self.write(id, bytes)?;
             if let Some(socket) = self.sockets.get_mut(&id)
                 && let Some((_, range)) = &mut socket.sending
             {
