@@ -88,7 +88,9 @@ proptest! {
         for (call, one, two) in calls {
             match call {
                 0 => {
+                    let has_spare = hot.has_spare();
                     let spare = hot.spare();
+                    prop_assert_eq!(has_spare, !spare.is_empty());
                     let len = one.min(spare.len());
                     spare[..len].fill(fill);
                     hot.advance_received(one);
