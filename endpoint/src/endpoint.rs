@@ -110,9 +110,17 @@ pub struct EndpointBuilder {
     addr: SocketAddr,
     plain: Option<SocketAddr>,
     pki: Option<Pki>,
+    domains: Vec<Domain>,
     users: Vec<(String, Vec<u8>)>,
     limits: Limits,
     broker_limits: BrokerLimits,
+}
+
+/// Server names that have a certificate of their own.
+#[derive(Debug)]
+struct Domain {
+    names: Vec<String>,
+    identity: Identity,
 }
 
 impl Default for EndpointBuilder {
@@ -121,6 +129,7 @@ impl Default for EndpointBuilder {
             addr: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
             plain: None,
             pki: None,
+            domains: Vec::new(),
             users: Vec::new(),
             limits: Limits::default(),
             broker_limits: BrokerLimits::default(),
@@ -145,6 +154,16 @@ impl EndpointBuilder {
     /// The certificates, instead of throw-away ones for the loopback names.
     pub fn pki(mut self, pki: Pki) -> Self {
         self.pki = Some(pki);
+        self
+    }
+
+    /// Shows clients that ask for one of these server names (SNI) another certificate than that of the [`Pki`], as a custom
+    /// domain of AWS IoT Core has one; `*.iot.example` is each name of one label more. Who may connect is the same.
+    ///
+    /// Whether the certificate stands for the names, and whether its issuer is known to anybody, is for clients to find out.
+    pub fn domain(mut self, names: &[&str], identity: Identity) -> Self {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        self.domains.push(Domain { names, identity });
         self
     }
 
@@ -175,7 +194,7 @@ impl EndpointBuilder {
     /// Starts the endpoint on a thread of its own.
     ///
     /// # Errors
-    /// A port that cannot be had, a user name that cannot be used, certificates or a thread that cannot be made: see
+    /// A port that cannot be had, a user name or a domain that cannot be used, certificates or a thread that cannot be made: see
     /// [`EndpointError`].
     pub fn start(self) -> Result<Endpoint, EndpointError> {
         let mut users = Users::default();
@@ -188,10 +207,11 @@ impl EndpointBuilder {
             Some(pki) => pki,
             None => Pki::throw_away::<&str>([])?,
         };
+        let tls = tls(&pki, self.domains)?;
         let (listener, addr) = bind(self.addr)?;
         let mut engine = Engine::builder()
             .limits(self.limits.clone())
-            .listen(listener, Some(tls(&pki)?), 0);
+            .listen(listener, Some(tls), 0);
         let mut plain_addr = None;
         if let Some(wanted) = self.plain {
             let (listener, addr) = bind(wanted)?;
@@ -223,17 +243,22 @@ fn bind(wanted: SocketAddr) -> Result<(Listener, SocketAddr), EndpointError> {
     bound.map_err(|error| EndpointError::Listen { addr: wanted, error })
 }
 
-/// The one-port table: each ALPN name with whether it asks for a client certificate. A client that offers neither is refused
-/// with alert 120; one that offers none at all is closed after the handshake.
-fn tls(pki: &Pki) -> Result<ServerConfig, EndpointError> {
+/// The one-port table: each ALPN name with whether it asks for a client certificate, and each domain with its certificate. A
+/// client that offers neither name is refused with alert 120; one that offers none at all is closed after the handshake.
+fn tls(pki: &Pki, domains: Vec<Domain>) -> Result<ServerConfig, EndpointError> {
     let key = pki.server_key_der().secret_pkcs8_der().to_vec();
     let identity = Identity::from_der(vec![pki.server_der().to_vec()], key)?;
     let roots = Roots::from_der([pki.ca_der().to_vec()])?;
-    let config = ServerConfigBuilder::new(identity)
-        .alpn(Door::Certificate.name(), ClientAuth::Required(roots))
-        .alpn(Door::Password.name(), ClientAuth::None)
-        .build()?;
-    Ok(config)
+    let table = |identity| {
+        ServerConfigBuilder::new(identity)
+            .alpn(Door::Certificate.name(), ClientAuth::Required(roots.clone()))
+            .alpn(Door::Password.name(), ClientAuth::None)
+    };
+    let mut config = table(identity);
+    for domain in domains {
+        config = config.domain(table(domain.identity).server_names(domain.names).build()?);
+    }
+    Ok(config.build()?)
 }
 
 /// Why an endpoint could not be started.

@@ -9,6 +9,8 @@
 //! | only others | | nobody: alert 120 `no_application_protocol` |
 //! | none | no | nobody: the connection is closed after the handshake |
 //!
+//! Server names (SNI) may have a certificate of their own, as AWS's custom domains do ([`EndpointBuilder::domain`]).
+//!
 //! A port without TLS can be opened beside it. There users count if some are configured; otherwise it is open to all.
 //!
 //! ```

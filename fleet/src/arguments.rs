@@ -157,6 +157,10 @@ pub(crate) struct EndpointArguments {
     /// Further name or IP address for the server certificate, besides localhost, 127.0.0.1 and ::1 (repeatable).
     #[arg(long = "server-name", value_name = "NAME")]
     pub(crate) server_names: Vec<String>,
+    /// Server name (SNI) with a certificate of its own, as PEM or DER files; `*.NAME` is each name of one label more
+    /// (repeatable).
+    #[arg(long = "domain", num_args = 3, value_names = ["NAME", "CERT", "KEY"])]
+    pub(crate) domains: Vec<String>,
     /// User that may connect with ALPN `mqtt` (repeatable); without any, that way in is closed.
     #[arg(long = "user", value_name = "NAME:PASSWORD", value_parser = values::user)]
     pub(crate) users: Vec<(String, String)>,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use fleetwire_endpoint::pki::{Pki, PkiError};
 use fleetwire_endpoint::{Counts, Endpoint, EndpointBuilder, EndpointError};
+use fleetwire_tls::Identity;
 use signal_hook::flag;
 
 use crate::arguments::EndpointArguments;
@@ -49,6 +50,7 @@ fn serve(arguments: &EndpointArguments, state: &Path, interrupts: &Interrupts) -
         tls: endpoint.addr(),
         plain: endpoint.plain_addr(),
         state,
+        domains: &arguments.domains,
         users: &arguments.users,
     };
     crate::print_text(&listening.text())?;
@@ -113,10 +115,18 @@ fn start(arguments: &EndpointArguments, state: &Path) -> Result<Endpoint, Proble
     if let Some(plain) = arguments.plain {
         builder = builder.plain(plain);
     }
+    for (name, cert, key) in domains(&arguments.domains) {
+        let identity = Identity::from_files(cert.as_ref(), key.as_ref());
+        builder = builder.domain(
+            &[name],
+            identity.map_err(|error| refused(format!("--domain {name}: {error}")))?,
+        );
+    }
     for (name, password) in &arguments.users {
         builder = builder.user(name, password.as_bytes());
     }
     builder.start().map_err(|error| match error {
+        EndpointError::Tls(error) => Problem::usage(format!("--domain: {error}")),
         EndpointError::UserName { .. } => Problem::usage(format!("--user: {error}")),
         EndpointError::Listen {
             error: ref system, ..
@@ -128,6 +138,14 @@ fn start(arguments: &EndpointArguments, state: &Path) -> Result<Endpoint, Proble
             _ => error.to_string(),
         }),
         error => refused(error.to_string()),
+    })
+}
+
+/// Name, certificate and key of each `--domain`.
+fn domains(values: &[String]) -> impl Iterator<Item = (&str, &str, &str)> {
+    values.chunks_exact(3).filter_map(|domain| match domain {
+        [name, cert, key] => Some((name.as_str(), cert.as_str(), key.as_str())),
+        _ => None,
     })
 }
 
@@ -150,6 +168,7 @@ struct Listening<'a> {
     tls: SocketAddr,
     plain: Option<SocketAddr>,
     state: &'a Path,
+    domains: &'a [String],
     users: &'a [(String, String)],
 }
 
@@ -163,6 +182,9 @@ impl Listening<'_> {
             "listening on {} with TLS: ALPN {MUTUAL_TLS_ALPN} (client certificate), mqtt ({by_password})\n",
             self.tls
         );
+        for (name, cert, _) in domains(self.domains) {
+            text += &format!("  to clients that ask for {name} (SNI) with the certificate in {cert}\n");
+        }
         if let Some(plain) = self.plain {
             text += &format!("listening on {plain} without TLS\n");
         }
@@ -241,6 +263,7 @@ mod tests {
                 tls: "0.0.0.0:8883".parse().unwrap(),
                 plain: plain.map(|plain| plain.parse().unwrap()),
                 state: Path::new("my state"),
+                domains: &["iot.example", "a.crt", "a.key"].map(str::to_owned),
                 users,
             }
             .text()
@@ -248,6 +271,7 @@ mod tests {
         let text = listening(&users[..], Some("[::1]:1883"));
         for line in [
             "listening on 0.0.0.0:8883 with TLS: ALPN x-amzn-mqtt-ca (client certificate), mqtt (user name and password)",
+            "  to clients that ask for iot.example (SNI) with the certificate in a.crt",
             "listening on [::1]:1883 without TLS",
             "  fleetwire certs issue --state 'my state' --count 1000 --out 'my state/devices'",
             "  fleetwire run --broker 'mqtts://127.0.0.1:8883?alpn=x-amzn-mqtt-ca' --ca 'my state/ca.crt' --identities \

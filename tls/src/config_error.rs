@@ -40,14 +40,18 @@ pub enum ConfigError {
     BadAlpn(Vec<u8>),
     /// A name is referred to that is not in the table.
     UnknownAlpn(Vec<u8>),
-    /// A server needs at least one ALPN name.
+    /// A server has no ALPN name, and serves no clients without one either.
     NoAlpn,
     /// There is no cipher suite of this name.
     UnknownCipherSuite(String),
     /// The text is neither a DNS name nor an IP address.
     BadServerName(String),
-    /// The text is no DNS name, and only such can be in a client's SNI (RFC 6066 section 3).
+    /// The text is no DNS name, with `*.` in front or not, and only such can be in a client's SNI (RFC 6066 section 3).
     BadHostName(String),
+    /// A server name is given twice, so that the second of its configurations could never be reached.
+    RepeatedHostName(String),
+    /// A domain has no server name by which it could be reached.
+    UnnamedDomain,
     /// rustls refused the configuration.
     Refused {
         /// What it said.
@@ -76,7 +80,9 @@ impl fmt::Display for ConfigError {
                 name.escape_ascii()
             ),
             Self::UnknownAlpn(name) => write!(f, "ALPN name \"{}\" is not in the table", name.escape_ascii()),
-            Self::NoAlpn => f.write_str("a server needs at least one ALPN name"),
+            Self::NoAlpn => {
+                f.write_str("a server needs an ALPN name, or has to serve clients that offer none")
+            }
             Self::UnknownCipherSuite(name) => write!(
                 f,
                 "there is no cipher suite \"{name}\"; one is called TLS13_AES_128_GCM_SHA256, for example"
@@ -84,8 +90,16 @@ impl fmt::Display for ConfigError {
             Self::BadServerName(name) => write!(f, "\"{name}\" is neither a DNS name nor an IP address"),
             Self::BadHostName(name) => write!(
                 f,
-                "\"{name}\" is no DNS name, and clients ask for nothing else (an address is not sent)"
+                "\"{name}\" is neither a DNS name nor one like *.example.org, and clients ask for nothing else (an \
+                 address is not sent)"
             ),
+            Self::RepeatedHostName(name) => write!(
+                f,
+                "server name \"{name}\" is given twice, and only one configuration can be that of its clients"
+            ),
+            Self::UnnamedDomain => {
+                f.write_str("a domain needs server names: without any, no client could reach it")
+            }
             Self::Refused { detail } => write!(f, "the TLS configuration is not usable: {detail}"),
         }
     }

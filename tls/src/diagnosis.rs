@@ -7,6 +7,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerInco
 use crate::{
     connection::Failure,
     error::{Reason, TlsError},
+    server_config::host_name,
     x509::date,
 };
 
@@ -55,7 +56,7 @@ pub(crate) fn server_name(name: Option<&str>, out: &mut Vec<u8>) -> TlsError {
     let (reason, alert) = match name {
         Some(name) => {
             let reason = Reason::ServerNameUnknown {
-                name: name.to_owned(),
+                name: host_name(name).into(),
             };
             (reason, AlertDescription::UnrecognisedName)
         }

@@ -13,7 +13,7 @@ use crate::{
     info::{Info, TlsVersion},
     records::{Opened, Scratch},
     secrets::SecretCatcher,
-    server_config::{Choice, ServerConfig, VerifiedClient},
+    server_config::{Choice, VerifiedClient},
     session::HANDSHAKE_LEN_MAX,
     verifier::NotingVerifier,
     x509,
@@ -36,10 +36,7 @@ pub(crate) enum Expect {
         config: ClientConfig,
         verifier: Option<Arc<NotingVerifier>>,
     },
-    Server {
-        config: ServerConfig,
-        choice: Choice,
-    },
+    Server(Choice),
 }
 
 impl Handshake {
@@ -128,32 +125,36 @@ impl Handshake {
                 let issuer = || leaf(&self.connection).and_then(x509::issuer);
                 check_selected(config.alpn(), chosen, issuer)
             }
-            Expect::Server { choice, .. } if choice.alpn.as_deref() != chosen => Err(diagnosis::internal(
-                "the negotiated ALPN name is not the one that the configuration was chosen for",
-            )),
-            Expect::Server { choice, .. } if choice.client_auth() && leaf(&self.connection).is_none() => {
-                Err(TlsError::ours(Reason::ClientCertRequired, None))
-            }
-            Expect::Server {
-                choice:
-                    Choice {
-                        close_with: Some(reason),
-                        ..
-                    },
-                ..
-            } => Err(TlsError::ours(reason.clone(), None)),
-            Expect::Server { config, .. } => match leaf(&self.connection) {
-                Some(certificate) => config
-                    .check_client(&VerifiedClient {
-                        certificate,
-                        fingerprint: x509::fingerprint(certificate),
-                        server_name: self.server_name.as_deref(),
-                        alpn: chosen,
-                    })
-                    .map_err(diagnosis::access_denied),
-                None => Ok(()),
-            },
+            Expect::Server(choice) => self.check_choice(choice, chosen),
         }
+    }
+
+    /// Whether the client got what was chosen for it. A second ClientHello, after a HelloRetryRequest, was seen by rustls
+    /// alone.
+    fn check_choice(&self, choice: &Choice, chosen: Option<&[u8]>) -> Result<(), TlsError> {
+        if choice.alpn.as_deref() != chosen {
+            return Err(diagnosis::internal(
+                "the negotiated ALPN name is not the one that the configuration was chosen for",
+            ));
+        }
+        let certificate = leaf(&self.connection);
+        if choice.client_auth() && certificate.is_none() {
+            return Err(TlsError::ours(Reason::ClientCertRequired, None));
+        }
+        if let Some(reason) = &choice.close_with {
+            return Err(TlsError::ours(reason.clone(), None));
+        }
+        let Some(certificate) = certificate else {
+            return Ok(());
+        };
+        choice
+            .check_client(&VerifiedClient {
+                certificate,
+                fingerprint: x509::fingerprint(certificate),
+                server_name: self.server_name.as_deref(),
+                alpn: chosen,
+            })
+            .map_err(diagnosis::access_denied)
     }
 }
 

@@ -40,10 +40,6 @@ impl AwaitHello {
         Self { config, split: None }
     }
 
-    pub(crate) fn config(&self) -> &ServerConfig {
-        &self.config
-    }
-
     /// Reads the ClientHello out of `bytes`, which is all that was received, and chooses the configuration for it;
     /// `None` while the hello is not whole. An alert is appended to `out` when it is refused.
     pub(crate) fn choose(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<Chosen>, TlsError> {
@@ -74,17 +70,16 @@ impl AwaitHello {
         server_name: Option<&str>,
         out: &mut Vec<u8>,
     ) -> Result<Chosen, TlsError> {
-        let server_name = server_name.map(host_name);
-        let named = server_name.as_deref();
-        if !self.config.serves(named) {
-            return Err(diagnosis::server_name(named, out));
-        }
-        let choice = self.config.choose(alpn);
+        let Some(config) = self.config.of_server(server_name) else {
+            return Err(diagnosis::server_name(server_name, out));
+        };
+        let choice = config.choose(alpn);
         let choice = choice.map_err(|reason| diagnosis::no_application_protocol(reason, out))?;
-        if choice.server_name_required() && named.is_none() {
+        if choice.server_name_required() && server_name.is_none() {
             return Err(diagnosis::server_name(None, out));
         }
-        let (rustls, secrets) = self.config.for_connection(&choice);
+        let server_name = server_name.map(host_name);
+        let (rustls, secrets) = choice.for_connection(server_name.clone());
         let connection = Connection::server(rustls).map_err(diagnosis::internal)?;
         Ok(Chosen {
             connection,

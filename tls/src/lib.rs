@@ -60,8 +60,9 @@
 //! What it decides by itself:
 //!
 //! - A client checks that the server selected one of the ALPN names that were offered, before any application byte.
-//! - A server chooses its configuration by the ALPN names of the ClientHello ([`ServerConfigBuilder`]), so that only
-//!   the names that need one ask for a client certificate.
+//! - A server chooses its configuration by the server name and the ALPN names of the ClientHello
+//!   ([`ServerConfigBuilder`]), so that a domain has its own certificate, and only the names that need one ask for a
+//!   client certificate.
 //! - Session resumption is off on both sides, and so is early data. A client can resume its own sessions if it is told to
 //!   ([`ClientConfigBuilder::resumption`]).
 //! - Keys that have protected as many records as they may are replaced (TLS 1.3), or the session ends (TLS 1.2).
@@ -94,6 +95,11 @@ mod x509;
 
 #[cfg(test)]
 mod tests;
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/TLS.md")]
+struct Page;
 
 pub use client_config::{ClientConfig, ClientConfigBuilder, ServerName, Versions};
 pub use client_hello::{AlpnNames, ClientHello, Peek};

@@ -1,14 +1,20 @@
 //! A server's configurations, and which of them a client gets.
 
 mod builder;
+mod names;
 
 use std::{fmt, sync::Arc};
+
+use rustls::{server::ResolvesServerCert, sign::CertifiedKey};
 
 use crate::{error::Reason, records::RecordLayer, secrets::SecretCatcher};
 
 pub use self::builder::{ClientAuth, Fallback, ServerConfigBuilder};
+use self::names::Names;
+pub(crate) use self::names::host_name;
 
-/// How a server accepts: a table from ALPN name to whether a client certificate is required; cheap to clone.
+/// How a server accepts: a table from server name and ALPN name to certificate and client authentication, for one port;
+/// cheap to clone. See [`ServerConfigBuilder`].
 #[derive(Clone)]
 pub struct ServerConfig {
     inner: Arc<Inner>,
@@ -22,16 +28,13 @@ struct Inner {
     unknown_alpn: Other,
     record_layer: RecordLayer,
     records_per_key_max: Option<u64>,
-    names: ServerNames,
+    /// The names of this configuration, which have `None`, and of its domains.
+    names: Names<Option<ServerConfig>>,
+    /// Whether clients get it that ask for another name.
+    takes_unknown_names: bool,
+    /// Whether clients get it that ask for none.
+    takes_no_name: bool,
     check_client: Option<ClientCheck>,
-}
-
-/// Which server names clients may ask for.
-#[derive(Clone, Debug, Default)]
-struct ServerNames {
-    required: bool,
-    /// As [`host_name`] has them; any if it is empty.
-    served: Vec<Box<str>>,
 }
 
 /// See [`ServerConfigBuilder::check_client`].
@@ -83,6 +86,7 @@ enum Other {
 
 /// What one connection was chosen to be served by.
 pub(crate) struct Choice {
+    config: ServerConfig,
     service: Service,
     /// What must have been negotiated in the end.
     pub(crate) alpn: Option<Vec<u8>>,
@@ -100,45 +104,53 @@ impl Choice {
     pub(crate) fn server_name_required(&self) -> bool {
         self.service.server_name_required
     }
-}
 
-impl ServerConfig {
-    /// The chosen configuration for one connection, and what the in-place record layer goes on with, if that is to be
-    /// used.
+    /// rustls's configuration for the one connection of a client that asks for this server, named as [`host_name`] has it;
+    /// and what the in-place record layer goes on with, if that is to be used.
     ///
     /// The secrets are logged long before the handshake is over. With a configuration of its own they can only be this
     /// connection's.
     pub(crate) fn for_connection(
         &self,
-        choice: &Choice,
+        server_name: Option<Box<str>>,
     ) -> (Arc<rustls::ServerConfig>, Option<Arc<SecretCatcher>>) {
-        match self.inner.record_layer {
+        let inner = &self.config.inner;
+        let mut config = rustls::ServerConfig::clone(&self.service.rustls);
+        config.cert_resolver = Arc::new(CertificateOf {
+            server_name,
+            resolver: config.cert_resolver,
+        });
+        let secrets = match inner.record_layer {
             RecordLayer::InPlace => {
-                let mut config = rustls::ServerConfig::clone(&choice.service.rustls);
-                let records_max = self.inner.records_per_key_max.unwrap_or(u64::MAX);
+                let records_max = inner.records_per_key_max.unwrap_or(u64::MAX);
                 let secrets = Arc::new(SecretCatcher::new(Arc::clone(&config.key_log), records_max));
                 config.key_log = Arc::<SecretCatcher>::clone(&secrets);
                 config.enable_secret_extraction = true;
-                (Arc::new(config), Some(secrets))
+                Some(secrets)
             }
-            RecordLayer::Rustls => (Arc::clone(&choice.service.rustls), None),
-        }
-    }
-
-    /// Whether a client may ask for this server, named as [`host_name`] has it.
-    pub(crate) fn serves(&self, name: Option<&str>) -> bool {
-        let names = &self.inner.names;
-        match name {
-            None => !names.required,
-            Some(name) => names.served.is_empty() || names.served.iter().any(|served| **served == *name),
-        }
+            RecordLayer::Rustls => None,
+        };
+        (Arc::new(config), secrets)
     }
 
     /// What the application says of a client with a certificate that was verified.
     pub(crate) fn check_client(&self, client: &VerifiedClient<'_>) -> Result<(), String> {
-        match &self.inner.check_client {
+        match &self.config.inner.check_client {
             Some(check) => (check.0)(client),
             None => Ok(()),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// The configuration for a client that asks for this server; `None` if there is none. It allocates nothing.
+    pub(crate) fn of_server(&self, name: Option<&str>) -> Option<&Self> {
+        let inner = &self.inner;
+        match name.map(|name| inner.names.find(name)) {
+            Some(Some(Some(domain))) => Some(domain),
+            Some(Some(None)) => Some(self),
+            Some(None) => inner.takes_unknown_names.then_some(self),
+            None => inner.takes_no_name.then_some(self),
         }
     }
 
@@ -157,6 +169,7 @@ impl ServerConfig {
             .find(|entry| offered.clone().any(|name| name == entry.name))
         {
             return Ok(Choice {
+                config: self.clone(),
                 service: entry.service.clone(),
                 alpn: Some(entry.name.clone()),
                 close_with: None,
@@ -175,6 +188,7 @@ impl ServerConfig {
             Other::Serve(service) => (service, None),
         };
         Ok(Choice {
+            config: self.clone(),
             service: service.clone(),
             alpn: None,
             close_with,
@@ -191,12 +205,21 @@ impl fmt::Debug for ServerConfig {
     }
 }
 
-/// A DNS name as names are compared (RFC 6066 section 3): in lower case, without the dot that makes it absolute.
-pub(crate) fn host_name(name: &str) -> Box<str> {
-    name.strip_suffix('.')
-        .unwrap_or(name)
-        .to_ascii_lowercase()
-        .into_boxed_str()
+/// Shows the certificate to those alone who ask for the server that it was chosen for, in each ClientHello that rustls
+/// sees.
+#[derive(Debug)]
+struct CertificateOf {
+    server_name: Option<Box<str>>,
+    resolver: Arc<dyn ResolvesServerCert>,
+}
+
+impl ResolvesServerCert for CertificateOf {
+    fn resolve(&self, hello: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if hello.server_name().map(host_name) != self.server_name {
+            return None;
+        }
+        self.resolver.resolve(hello)
+    }
 }
 
 /// How many offered names an error keeps.

@@ -283,13 +283,12 @@ impl TlsSession {
             else {
                 return Ok(Opened::NeedMore);
             };
-            let config = hello.config().clone();
             self.state = State::Handshake(Box::new(Handshake {
                 connection: Box::new(connection),
                 secrets,
                 server_name,
                 consumed: 0,
-                expect: Expect::Server { config, choice },
+                expect: Expect::Server(choice),
             }));
         }
         let State::Handshake(handshake) = &mut self.state else {

@@ -1,6 +1,7 @@
 //! Client against server in memory, and both against rustls as a foreign peer.
 
 mod clients;
+mod domains;
 mod foreign;
 mod handshake;
 mod hostile;

@@ -235,6 +235,61 @@ fn another_address_under_the_same_name() {
     run(&arguments).expect_code(0);
 }
 
+/// A second domain of one endpoint, with a certificate that another authority issued.
+#[test]
+fn a_domain_with_a_certificate_of_its_own() {
+    let other = EndpointProcess::start(&["--server-name", "iot.example"]);
+    let (cert, key) = (
+        text(&other.path("state/server.crt")),
+        text(&other.path("state/server.key")),
+    );
+    let endpoint = EndpointProcess::start(&["--domain", "iot.example", &cert, &key]);
+    let (identities, to) = (endpoint.issue(2), endpoint.tls.to_string());
+    for (host, ca) in [("iot.example", other.ca()), ("localhost", endpoint.ca())] {
+        let url = format!("mqtts://{host}?alpn=x-amzn-mqtt-ca");
+        let arguments = [
+            "--broker",
+            &url,
+            "--connect-to",
+            &to,
+            "--ca",
+            &ca,
+            "--identities",
+            &identities,
+            "--devices",
+            "2",
+            "--duration",
+            "0s",
+        ];
+        run(&arguments).expect_code(0);
+    }
+    let start = |name, cert: &str| {
+        fleetwire([
+            "endpoint",
+            "--listen",
+            "127.0.0.1:0",
+            "--domain",
+            name,
+            cert,
+            &key,
+        ])
+    };
+    let ended = start("iot.example", "no/such.crt").expect_code(3);
+    assert!(
+        ended
+            .stderr
+            .contains("--domain iot.example: no/such.crt cannot be read"),
+        "{}",
+        ended.stderr
+    );
+    let ended = start("127.0.0.1", &cert).expect_code(2);
+    assert!(
+        ended.stderr.contains("--domain: \"127.0.0.1\""),
+        "{}",
+        ended.stderr
+    );
+}
+
 /// A broker that never acknowledges: every publish is lost, and counted so.
 #[test]
 fn publishes_without_acknowledgement_are_lost() {

@@ -9,7 +9,7 @@ use crate::support::{PROGRAM, Running, fleetwire, run, text};
 
 #[test]
 fn usage_errors_say_what_is_wrong_and_start_nothing() {
-    let cases: [(&[&str], &str); 33] = [
+    let cases: [(&[&str], &str); 34] = [
         (&[], "Usage"),
         (&["walk"], "walk"),
         (&["run", "--colour"], "--colour"),
@@ -45,6 +45,7 @@ fn usage_errors_say_what_is_wrong_and_start_nothing() {
         (&["run", "--broker", "mqtts://a..b"], "the host of --broker"),
         (&["endpoint", "--listen", "localhost:8883"], "127.0.0.1:8883"),
         (&["endpoint", "--server-name", ""], "--server-name"),
+        (&["endpoint", "--domain", "iot.example", "server.crt"], "--domain"),
         (&["run", "--qos", "3"], "0, 1 or 2"),
         (&["run", "--mqtt", "4"], "--mqtt"),
         (&["run", "--period", "0s"], "--period"),

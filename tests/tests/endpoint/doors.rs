@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use fleetwire_codec::Version;
-use fleetwire_endpoint::Endpoint;
+use fleetwire_endpoint::pki::Pki;
+use fleetwire_endpoint::{Endpoint, EndpointError};
 use fleetwire_engine::{ConnectForm, Engine, OwnedKind, Slug};
-use fleetwire_tls::Versions;
+use fleetwire_tls::{Identity, Versions};
 
 use crate::support::{
     CERTIFICATE, Client, Device, PASSWORD, Raw, WAIT, any_port, connect, connect_with, dial, identity, next,
@@ -40,6 +41,68 @@ fn each_of_200_devices_shows_a_certificate_of_its_own() {
     assert_eq!(counts.connects_by_alpn, BTreeMap::from([(CERTIFICATE, 200)]));
     assert_eq!((counts.accepted, counts.refused), (200, 0));
     assert_eq!(counts.tls_failures, BTreeMap::new());
+}
+
+/// A second domain has a certificate of its own, which another authority issued; its devices are the same.
+#[test]
+fn a_domain_shows_a_certificate_of_its_own() {
+    let theirs = Pki::throw_away(["iot.fleet.example", "*.iot.fleet.example"]).unwrap();
+    let key = theirs.server_key_der().secret_pkcs8_der().to_vec();
+    let own = Identity::from_der(vec![theirs.server_der().to_vec()], key).unwrap();
+    let endpoint = Endpoint::builder()
+        .domain(&["iot.fleet.example", "*.iot.fleet.example"], own)
+        .user("ada", "secret")
+        .start()
+        .unwrap();
+    let client_identity = identity(&endpoint, "device-0");
+    for (server_name, ca, others) in [
+        ("localhost", endpoint.ca_pem(), theirs.ca_pem()),
+        ("iot.fleet.example", theirs.ca_pem(), endpoint.ca_pem()),
+        ("site-7.IoT.fleet.example", theirs.ca_pem(), endpoint.ca_pem()),
+    ] {
+        let mut device = Device::trusting(ca);
+        device.server_name = server_name;
+        device.form.identity = Some(client_identity.clone());
+        for versions in [Versions::Tls12, Versions::Tls13] {
+            device.versions = versions;
+            let client = device.connect(endpoint.addr()).unwrap();
+            assert_eq!(client.alpn.as_deref(), Some(CERTIFICATE));
+        }
+        device.ca_pem = others.to_owned();
+        let failure = device.connect(endpoint.addr()).err().unwrap();
+        assert_eq!(failure.slug.as_str(), "server_ca_unknown", "{failure:?}");
+        let mut user = Device::trusting(ca);
+        (user.server_name, user.alpn) = (server_name, vec![PASSWORD]);
+        (user.form.username, user.form.password) = (Some("ada".to_owned()), Some(b"secret".to_vec()));
+        user.connect(endpoint.addr()).unwrap();
+    }
+    let counts = endpoint.shutdown(WAIT);
+    assert_eq!(
+        counts.connects_by_alpn,
+        BTreeMap::from([(CERTIFICATE, 6), (PASSWORD, 3)])
+    );
+}
+
+/// What cannot be served is said before the port is opened.
+#[test]
+fn domains_that_cannot_be_served() {
+    let endpoint = Endpoint::builder().start().unwrap();
+    let own = identity(&endpoint, "server");
+    for (names, text) in [
+        (&["127.0.0.1"][..], "\"127.0.0.1\" is neither a DNS name"),
+        (
+            &["a.example", "A.example"],
+            "server name \"a.example\" is given twice",
+        ),
+        (&[], "a domain needs server names"),
+    ] {
+        let error = Endpoint::builder()
+            .domain(names, own.clone())
+            .start()
+            .unwrap_err();
+        assert!(matches!(error, EndpointError::Tls(_)), "{error:?}");
+        assert!(error.to_string().contains(text), "{error}");
+    }
 }
 
 #[test]

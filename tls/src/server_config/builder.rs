@@ -5,11 +5,8 @@ use rustls::{
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::SingleCertAndKey,
 };
-use rustls_pki_types::DnsName;
 
-use super::{
-    ClientCheck, Entry, Inner, Other, ServerConfig, ServerNames, Service, VerifiedClient, host_name,
-};
+use super::{ClientCheck, Entry, Inner, Names, Other, ServerConfig, Service, VerifiedClient, host_name};
 use crate::{
     client_config::{Versions, check_alpn, refused},
     config_error::ConfigError,
@@ -21,10 +18,47 @@ use crate::{
     verifier::DeviceVerifier,
 };
 
-/// Makes a [`ServerConfig`].
+/// Makes a [`ServerConfig`]: what the clients of one port get, by the server that they ask for (SNI) and the ALPN names
+/// that they offer.
 ///
-/// A client that offers only names that are not in the table is refused with alert 120 `no_application_protocol`
-/// (RFC 7301 section 3.2), unless it is said otherwise. Resumption is off: no tickets, no ticketer, no session store.
+/// The server name comes first. It picks a domain ([`Self::domain`]), which is a configuration of its own with another
+/// certificate, for example, or this one. Then the ALPN names pick an entry of its table, and with it whether a client
+/// certificate is asked for.
+///
+/// | the client | gets | unless it is said |
+/// |---|---|---|
+/// | asks for a name of a domain | that domain | |
+/// | asks for a name of [`Self::server_names`], if there are any | this configuration | |
+/// | asks for another name | alert 112 if there are such names, otherwise this configuration | |
+/// | asks for no name | this configuration | [`Self::require_server_name`] |
+/// | offers a name of the table ([`Self::alpn`]) | that entry, of several the first | [`Self::require_server_name_for`] |
+/// | offers other names alone | alert 120 | [`Self::unknown_alpn`] |
+/// | offers no names | a handshake, then close_notify | [`Self::no_alpn`] |
+///
+/// What was negotiated in the end, after a second ClientHello perhaps, is compared with what the configuration was
+/// chosen for. Resumption is off: no tickets, no ticketer, no session store.
+///
+/// ```
+/// use fleetwire_tls::{ClientAuth, ConfigError, Fallback, Identity, Roots, ServerConfig, ServerConfigBuilder};
+///
+/// /// One port for devices with a certificate, users with a password, and a domain that has its own certificate.
+/// fn port_443(account: Identity, domain: Identity, devices: Roots) -> Result<ServerConfig, ConfigError> {
+///     let table = |identity| {
+///         ServerConfigBuilder::new(identity)
+///             .alpn("x-amzn-mqtt-ca", ClientAuth::Required(devices.clone()))
+///             .alpn("mqtt", ClientAuth::None)
+///     };
+///     let domain = table(domain).server_names(["iot.fleet.example"]).build()?;
+///     table(account).domain(domain).build()
+/// }
+///
+/// /// A port without ALPN.
+/// fn port_8883(account: Identity, devices: Roots) -> Result<ServerConfig, ConfigError> {
+///     ServerConfigBuilder::new(account)
+///         .no_alpn(Fallback::Serve(ClientAuth::Required(devices)))
+///         .build()
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ServerConfigBuilder {
     identity: Identity,
@@ -34,7 +68,9 @@ pub struct ServerConfigBuilder {
     versions: Versions,
     record_layer: RecordLayer,
     records_per_key_max: Option<u64>,
-    names: ServerNames,
+    server_names: Vec<Box<str>>,
+    domains: Vec<ServerConfig>,
+    name_required: bool,
     names_required_for: Vec<Vec<u8>>,
     check_client: Option<ClientCheck>,
     parameters: Parameters,
@@ -52,7 +88,9 @@ impl ServerConfigBuilder {
             versions: Versions::Both,
             record_layer: RecordLayer::default(),
             records_per_key_max: None,
-            names: ServerNames::default(),
+            server_names: Vec::new(),
+            domains: Vec::new(),
+            name_required: false,
             names_required_for: Vec::new(),
             check_client: None,
             parameters: Parameters::default(),
@@ -92,7 +130,7 @@ impl ServerConfigBuilder {
     /// Refuses clients that name no server (SNI), with alert 109. Unless it is said they are served.
     #[must_use]
     pub fn require_server_name(mut self) -> Self {
-        self.names.required = true;
+        self.name_required = true;
         self
     }
 
@@ -103,11 +141,22 @@ impl ServerConfigBuilder {
         self
     }
 
-    /// Refuses clients that name another server (SNI) than one of these, with alert 112. Unless it is said any name is
-    /// served. Upper and lower case are the same, and so is a name with a dot at its end.
+    /// The names that this configuration is for, in place of any: clients that ask for another (SNI), which no
+    /// [`domain`](Self::domain) has either, are refused with alert 112.
+    ///
+    /// `*.example.org` is for each name of one label more than `example.org`, as in certificates; where the name itself
+    /// is listed too, that counts. Upper and lower case are the same, and so is a name with a dot at its end.
     #[must_use]
-    pub fn server_names(mut self, names: &[&str]) -> Self {
-        self.names.served = names.iter().map(|name| host_name(name)).collect();
+    pub fn server_names(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.server_names = names.into_iter().map(|name| host_name(name.as_ref())).collect();
+        self
+    }
+
+    /// Gives clients that ask for one of the [`server_names`](Self::server_names) of `domain` that configuration in place
+    /// of this one: nothing that is set here counts for them. Domains that it has itself come with it.
+    #[must_use]
+    pub fn domain(mut self, domain: ServerConfig) -> Self {
+        self.domains.push(domain);
         self
     }
 
@@ -162,48 +211,44 @@ impl ServerConfigBuilder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// If the table is empty, a name is not usable or unknown, or rustls refuses something.
+    /// If nobody could be served, an ALPN name is not usable or unknown, a server name is no name or is given twice, a
+    /// domain has none, or rustls refuses something.
     pub fn build(self) -> Result<ServerConfig, ConfigError> {
-        let names: Vec<_> = self.table.iter().map(|(name, _)| name.clone()).collect();
-        if names.is_empty() {
+        let alpn_names: Vec<_> = self.table.iter().map(|(name, _)| name.clone()).collect();
+        let serves = |fallback: &Fallback| matches!(fallback, Fallback::Serve(_));
+        if alpn_names.is_empty() && !serves(&self.no_alpn) && !serves(&self.unknown_alpn) {
             return Err(ConfigError::NoAlpn);
         }
-        check_alpn(&names)?;
-        if let Some(unknown) = self.names_required_for.iter().find(|name| !names.contains(name)) {
+        check_alpn(&alpn_names)?;
+        if let Some(unknown) = self
+            .names_required_for
+            .iter()
+            .find(|name| !alpn_names.contains(name))
+        {
             return Err(ConfigError::UnknownAlpn(unknown.clone()));
         }
-        if let Some(bad) = self
-            .names
-            .served
-            .iter()
-            .find(|name| DnsName::try_from(&***name).is_err())
-        {
-            return Err(ConfigError::BadHostName(bad.to_string()));
-        }
         let maker = Maker::new(&self.identity, self.versions, &self.parameters, self.key_log)?;
-        let service = |name: Option<&[u8]>, of: &[u8], client_auth: &ClientAuth| {
+        let service = |name: Option<&[u8]>, client_auth: &ClientAuth| {
             Ok(Service {
                 rustls: maker.make(name, client_auth)?,
                 client_auth: matches!(client_auth, ClientAuth::Required(_)),
-                server_name_required: self.names_required_for.iter().any(|name| name == of),
+                server_name_required: name
+                    .is_some_and(|name| self.names_required_for.iter().any(|required| required == name)),
             })
         };
         let other = |fallback: &Fallback| {
             Ok(match fallback {
                 Fallback::Refuse => Other::Refuse,
                 Fallback::CloseAfterHandshake => {
-                    Other::CloseAfterHandshake(service(None, &[], &ClientAuth::None)?)
+                    Other::CloseAfterHandshake(service(None, &ClientAuth::None)?)
                 }
-                Fallback::Use(name) => match self.table.iter().find(|(known, _)| known == name) {
-                    Some((name, client_auth)) => Other::Serve(service(None, name, client_auth)?),
-                    None => return Err(ConfigError::UnknownAlpn(name.clone())),
-                },
+                Fallback::Serve(client_auth) => Other::Serve(service(None, client_auth)?),
             })
         };
         let entry = |(name, client_auth): &(Vec<u8>, ClientAuth)| {
             Ok(Entry {
                 name: name.clone(),
-                service: service(Some(name), name, client_auth)?,
+                service: service(Some(name), client_auth)?,
             })
         };
         Ok(ServerConfig {
@@ -213,11 +258,28 @@ impl ServerConfigBuilder {
                 unknown_alpn: other(&self.unknown_alpn)?,
                 record_layer: self.record_layer,
                 records_per_key_max: self.records_per_key_max,
-                names: self.names,
+                takes_unknown_names: self.server_names.is_empty(),
+                takes_no_name: !self.name_required,
+                names: names(self.server_names, &self.domains)?,
                 check_client: self.check_client,
             }),
         })
     }
+}
+
+/// The table of the configuration's own names and those of its domains.
+fn names(own: Vec<Box<str>>, domains: &[ServerConfig]) -> Result<Names<Option<ServerConfig>>, ConfigError> {
+    let mut names: Vec<_> = own.into_iter().map(|name| (name, None)).collect();
+    for domain in domains {
+        if domain.inner.takes_unknown_names {
+            return Err(ConfigError::UnnamedDomain);
+        }
+        for (name, further) in domain.inner.names.iter() {
+            let config = further.as_ref().unwrap_or(domain);
+            names.push((name.clone(), Some(config.clone())));
+        }
+    }
+    Names::new(names)
 }
 
 /// Whether an ALPN name's clients are asked for a certificate.
@@ -229,16 +291,16 @@ pub enum ClientAuth {
     None,
 }
 
-/// What a client gets for whom the table has no name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a client gets for whom the table has no ALPN name.
+#[derive(Clone, Debug)]
 pub enum Fallback {
     /// Alert 120 `no_application_protocol`.
     Refuse,
     /// The handshake is completed without asking for a client certificate, then the connection is closed with
     /// close_notify, and [`crate::TlsSession::open`] says `alpn_missing` or `alpn_refused`.
     CloseAfterHandshake,
-    /// What this name of the table asks of its clients; no name is negotiated.
-    Use(Vec<u8>),
+    /// It is served, and no name is negotiated.
+    Serve(ClientAuth),
 }
 
 /// Makes rustls configurations that differ in name and client authentication.

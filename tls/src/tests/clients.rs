@@ -1,7 +1,7 @@
 //! Which clients a server serves, and as what: by server name, by ALPN name, and by what the application says.
 
 use super::support::*;
-use crate::{ConfigError, Fallback, RecordLayer, TlsError};
+use crate::{ClientAuth, ConfigError, Fallback, RecordLayer, TlsError};
 
 /// RFC 8446 section 9.2, RFC 6066 section 3.
 #[test]
@@ -10,7 +10,7 @@ fn server_names() {
     let identity = world.authority.server(&["localhost", "127.0.0.1"], VALID);
     let server = table(&world.authority, identity)
         .require_server_name()
-        .server_names(&["LocalHost", "b.example"])
+        .server_names(["LocalHost", "b.example"])
         .build()
         .unwrap();
     for versions in VERSIONS {
@@ -37,7 +37,7 @@ fn server_names_in_any_case() {
     let world = World::new();
     let identity = world.authority.server(&["localhost"], VALID);
     let server = table(&world.authority, identity)
-        .server_names(&["LOCALHOST."])
+        .server_names(["LOCALHOST."])
         .build()
         .unwrap();
     for versions in VERSIONS {
@@ -93,7 +93,7 @@ fn a_server_name_for_one_alpn_name() {
     );
     for name in ["127.0.0.1", "", "a b", "."] {
         let bad = table(&world.authority, identity.clone())
-            .server_names(&[name])
+            .server_names([name])
             .build();
         assert!(matches!(bad.unwrap_err(), ConfigError::BadHostName(_)), "{name}");
     }
@@ -113,7 +113,10 @@ fn what_the_table_has_no_name_for() {
             Fallback::CloseAfterHandshake,
             [("alpn_missing", None), ("alpn_refused", None)],
         ),
-        (Fallback::Use(CA_NAME.to_vec()), [("none", None), ("none", None)]),
+        (
+            Fallback::Serve(ClientAuth::Required(world.authority.roots())),
+            [("none", None), ("none", None)],
+        ),
     ];
     for (fallback, outcomes) in cases {
         let server = table(&world.authority, identity.clone())
@@ -131,7 +134,7 @@ fn what_the_table_has_no_name_for() {
                 assert_eq!(pair.server.error.as_ref().and_then(TlsError::alert), alert);
                 assert_eq!(pair.server.established, slug == "none");
                 if slug == "none" {
-                    // As that name's clients are: asked for a certificate. No name is negotiated.
+                    // They are asked for a certificate. No name is negotiated.
                     let info = pair.server.session.info().unwrap();
                     assert!(info.peer_certificate.is_some() && info.alpn.is_none());
                     // So a client of ours that wanted one goes.

@@ -1,7 +1,6 @@
 use super::support::*;
 use crate::{
-    ClientConfigBuilder, ConfigError, Fallback, Roots, ServerConfigBuilder, Stage, TlsSession, TlsVersion,
-    Versions,
+    ClientConfigBuilder, ConfigError, Roots, ServerConfigBuilder, Stage, TlsSession, TlsVersion, Versions,
 };
 
 #[test]
@@ -95,28 +94,6 @@ fn without_alpn_the_connection_is_closed_after_the_handshake() {
 }
 
 #[test]
-fn without_alpn_a_name_of_the_table_can_be_used() {
-    let world = World::new();
-    let identity = world.authority.server(&["localhost"], VALID);
-    for versions in VERSIONS {
-        let server = table(&world.authority, identity.clone())
-            .no_alpn(Fallback::Use(CA_NAME.to_vec()))
-            .build()
-            .unwrap();
-        let client = world.client(&[], versions);
-        let mut pair = Pair::new(&client, "localhost", Some(&world.device), &server);
-        pair.run();
-        assert_eq!(pair.client.session.info().unwrap().alpn, None);
-        let info = pair.server.session.info().unwrap();
-        assert_eq!(info.peer_fingerprint(), Some(world.device.fingerprint()));
-
-        let mut pair = Pair::new(&client, "localhost", None, &server);
-        pair.run();
-        assert_eq!(pair.server.slug(), "client_cert_required");
-    }
-}
-
-#[test]
 fn the_server_may_be_named_by_address() {
     let world = World::new();
     let client = world.client(&[MQTT], Versions::Both);
@@ -190,13 +167,8 @@ fn configurations_are_checked() {
     let identity = world.authority.server(&["localhost"], VALID);
     let none = ServerConfigBuilder::new(identity.clone()).build();
     assert_eq!(none.unwrap_err(), ConfigError::NoAlpn);
-    let twice = table(&world.authority, identity.clone()).alpn(MQTT, crate::ClientAuth::None);
+    let twice = table(&world.authority, identity).alpn(MQTT, crate::ClientAuth::None);
     assert_eq!(twice.build().unwrap_err(), ConfigError::BadAlpn(MQTT.to_vec()));
-    let unknown = table(&world.authority, identity).no_alpn(Fallback::Use(b"h2".to_vec()));
-    assert_eq!(
-        unknown.build().unwrap_err(),
-        ConfigError::UnknownAlpn(b"h2".to_vec())
-    );
 
     let client = ClientConfigBuilder::new().build();
     assert_eq!(client.unwrap_err(), ConfigError::NoVerification);
