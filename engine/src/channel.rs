@@ -15,8 +15,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fleetwire_codec::{PacketId, QoS, Version};
 
 use crate::{
-    Ack, AcksLate, At, Disconnected, Dropped, Engine, EngineBuilder, EngineHandle, Event, Failure, Handler,
-    LinkId, Outbox, Rejected, StartError,
+    Ack, AckTicket, AcksLate, At, Disconnected, Dropped, Engine, EngineBuilder, EngineHandle, Event, Failure,
+    Handler, LinkId, Outbox, Rejected, StartError,
 };
 
 impl EngineBuilder {
@@ -26,6 +26,27 @@ impl EngineBuilder {
     /// # Errors
     /// As [`start`](Self::start); listeners are refused, because only a handler can answer a CONNECT.
     pub fn start_channel(self, capacity: usize) -> Result<(Engine<ChannelHandler>, Events), StartError> {
+        self.start_channel_as(capacity, false)
+    }
+
+    /// As [`start_channel`](Self::start_channel), with messages above QoS 0 that are acknowledged when
+    /// [`EngineHandle::ack`] says so: each brings its [ticket](OwnedMessage::ticket). All that
+    /// [`Outbox::hold_ack`] says of them holds here.
+    ///
+    /// # Errors
+    /// As `start_channel`.
+    pub fn start_channel_holding_acks(
+        self,
+        capacity: usize,
+    ) -> Result<(Engine<ChannelHandler>, Events), StartError> {
+        self.start_channel_as(capacity, true)
+    }
+
+    fn start_channel_as(
+        self,
+        capacity: usize,
+        holds_acks: bool,
+    ) -> Result<(Engine<ChannelHandler>, Events), StartError> {
         if self.has_listeners() {
             return Err(StartError::ListenersNeedHandler);
         }
@@ -36,6 +57,7 @@ impl EngineBuilder {
             events: sender.clone(),
             waiting: VecDeque::new(),
             stopped: Vec::new(),
+            holds_acks,
             shared: Arc::clone(&shared),
         })?;
         let events = Events {
@@ -165,6 +187,9 @@ pub struct OwnedMessage {
     pub retain: bool,
     /// Whether it may be a second delivery.
     pub dup: bool,
+    /// What acknowledges it, if that is the application's to do: see
+    /// [`start_channel_holding_acks`](EngineBuilder::start_channel_holding_acks).
+    pub ticket: Option<AckTicket>,
 }
 
 /// The handler behind a channel engine.
@@ -175,6 +200,7 @@ pub struct ChannelHandler {
     waiting: VecDeque<OwnedEvent>,
     /// Links that are not read because of it.
     stopped: Vec<LinkId>,
+    holds_acks: bool,
     shared: Arc<Shared>,
 }
 
@@ -223,7 +249,11 @@ impl Handler for ChannelHandler {
                 | Event::Subscribed(_)
                 | Event::Unsubscribed(_)
         );
-        let Some(kind) = owned(event) else { return };
+        let ticket = match &event {
+            Event::Message(message) if self.holds_acks => out.hold_ack(message),
+            _ => None,
+        };
+        let Some(kind) = owned(event, ticket) else { return };
         if !self.push(OwnedEvent { at, kind }) && by_reading {
             out.hold_reading(at.link, true);
             self.stopped.push(at.link);
@@ -245,7 +275,7 @@ impl Handler for ChannelHandler {
     }
 }
 
-fn owned(event: Event<'_>) -> Option<OwnedKind> {
+fn owned(event: Event<'_>, ticket: Option<AckTicket>) -> Option<OwnedKind> {
     Some(match event {
         Event::Connected(connected) => OwnedKind::Connected {
             version: connected.version,
@@ -271,6 +301,7 @@ fn owned(event: Event<'_>) -> Option<OwnedKind> {
             qos: message.qos,
             retain: message.retain,
             dup: message.dup,
+            ticket,
         }),
         Event::Rejected(rejected) => OwnedKind::Rejected(rejected),
         Event::Writable => OwnedKind::Writable,

@@ -1,10 +1,10 @@
 //! What other threads ask of a shard.
 
-use fleetwire_codec::{QoS, TopicFilterBuf};
+use fleetwire_codec::{QoS, ReasonCode, TopicFilterBuf};
 
 use crate::core::Core;
 use crate::outbox::Outbox;
-use crate::{ConnectForm, DropReason, Dropped, Event, LinkId, OwnedPublish, Plan, Rejected};
+use crate::{AckTicket, ConnectForm, DropReason, Dropped, Event, LinkId, OwnedPublish, Plan, Rejected};
 
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -25,6 +25,10 @@ pub(crate) enum Command {
     Unsubscribe {
         link: LinkId,
         filters: Vec<TopicFilterBuf>,
+    },
+    Ack {
+        ticket: AckTicket,
+        reason: ReasonCode,
     },
     Close {
         link: LinkId,
@@ -93,6 +97,10 @@ impl Command {
                         error,
                     }),
                 ))
+            }
+            Self::Ack { ticket, reason } => {
+                let error = out.ack_with(ticket, reason).err()?;
+                Some((ticket.link, Event::Rejected(Rejected { verb: "ack", error })))
             }
             Self::Close { link } => {
                 out.close(link);

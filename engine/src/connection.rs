@@ -345,9 +345,24 @@ impl Connection {
         }
     }
 
-    /// Sends again what a resumed session has not seen acknowledged, as far as window and output allow. Answers a publish
-    /// that the peer does not take any more, which has ended; then there may be more.
+    /// Sends the acknowledgements whose time has come, as far as the output allows. What finds no room is tried again by
+    /// [`send_again`](Self::send_again).
+    pub(crate) fn send_acks(&mut self, tools: &mut Tools<'_>) {
+        let version = self.session.version();
+        while let Some(packet) = self.session.next_ack() {
+            if self.encode_packet(&packet, version, tools.pool).is_err() {
+                return;
+            }
+            self.session.ack_sent();
+            self.session.sent(tools.now);
+        }
+    }
+
+    /// Sends what is late: acknowledgements that found no room, and what a resumed session has not seen acknowledged, as far
+    /// as window and output allow. Answers a publish that the peer does not take any more, which has ended; then there may
+    /// be more.
     pub(crate) fn send_again(&mut self, tools: &mut Tools<'_>) -> Option<(Entry, PublishError)> {
+        self.send_acks(tools);
         let version = self.session.version();
         while let Some((packet_id, again)) = self.session.again() {
             let sent = match again {
@@ -488,10 +503,10 @@ impl Connection {
         window || output
     }
 
-    /// A verb answered `Full`, or something waits to be sent again, though nothing of this connection is on its way: only the shard's memory can have been
+    /// A verb answered `Full`, or something waits to be sent, though nothing of this connection is on its way: only the shard's memory can have been
     /// the reason, and no event of this connection will tell when there is some.
     pub(crate) fn is_starved(&self, limits: &Limits) -> bool {
-        (self.wants_output || self.session.again().is_some())
+        (self.wants_output || self.session.again().is_some() || self.session.next_ack().is_some())
             && self.is_flushed()
             && self.output_has_room(limits)
     }

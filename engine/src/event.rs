@@ -1,10 +1,11 @@
 //! What a handler is told. Events borrow: what is to be kept is copied or [retained](Message::retain).
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use crate::{Disconnected, Failure, PublishError, TlsInfo, VerbError};
+use crate::{Disconnected, Failure, LinkId, PublishError, TlsInfo, VerbError};
 use bytes::Bytes;
 use fleetwire_codec::buffer::Block;
 use fleetwire_codec::{
@@ -46,8 +47,9 @@ pub enum Event<'a> {
     Subscribe(Subscribe<'a>),
     /// Server role: UNSUBSCRIBE, to be answered with `unsuback`.
     Unsubscribe(Unsubscribe<'a>),
-    /// A PUBLISH has arrived. Its PUBACK or PUBREC is sent after the handler has returned. One at QoS 2 that comes again
-    /// while it is not released is acknowledged without this event.
+    /// A PUBLISH has arrived. Its PUBACK or PUBREC is sent after the handler has returned, unless the handler takes it
+    /// over with [`Outbox::hold_ack`](crate::Outbox::hold_ack). One at QoS 2 that comes again while it is not released is
+    /// acknowledged without this event.
     Message(Message<'a>),
     /// AUTH, a step of an authentication whose method CONNECT has named (v5 section 4.12). To be answered with
     /// [`Outbox::auth`](crate::Outbox::auth), or by a server with `accept` or `refuse`. Data that needs no answer, of a
@@ -173,11 +175,28 @@ pub struct Due {
 pub struct Message<'a> {
     publish: Publish<'a>,
     block: &'a Block,
+    link: LinkId,
+    /// Nobody but the application will acknowledge it.
+    held: &'a Cell<bool>,
 }
 
 impl<'a> Message<'a> {
-    pub(crate) fn new(publish: Publish<'a>, block: &'a Block) -> Self {
-        Self { publish, block }
+    pub(crate) fn new(publish: Publish<'a>, block: &'a Block, link: LinkId, held: &'a Cell<bool>) -> Self {
+        Self {
+            publish,
+            block,
+            link,
+            held,
+        }
+    }
+
+    pub(crate) fn link(&self) -> LinkId {
+        self.link
+    }
+
+    /// Takes its acknowledgement over; false if there is none, or if that was done before.
+    pub(crate) fn hold(&self) -> bool {
+        !self.held.replace(true)
     }
 
     /// The packet, for as long as the event lasts.

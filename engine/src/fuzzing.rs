@@ -2,9 +2,9 @@
 //! `session`.
 //!
 //! The two machines speak with each other in encoded packets that are delivered, held up, or lost with their connection as
-//! the input says. While nobody else speaks: no machine ever finds a violation, every publish comes to exactly one end,
-//! what is acknowledged was delivered, and nothing at QoS 2 is delivered twice. Input may also put in packets of its own;
-//! from then on only what must always hold is asked.
+//! the input says, and acknowledge at once or when the input says. While nobody else speaks: no machine ever finds a
+//! violation, every publish comes to exactly one end, what ends acknowledged was acknowledged by its receiver, and nothing
+//! at QoS 2 was so twice. Input may also put in packets of its own; from then on only what must always hold is asked.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use fleetwire_codec::buffer::{Pool, PoolLimits};
 use fleetwire_codec::frame::{self, Split};
 use fleetwire_codec::{
-    Carrier, Connack, Connect, Packet, PropertiesBuf, Property, Puback, Pubrec, Pubrel, QoS, TopicName,
-    Version,
+    Carrier, Connack, Connect, Packet, PropertiesBuf, Property, Puback, Pubrec, Pubrel, QoS, ReasonCode,
+    TopicName, Version,
 };
 
 use crate::session::{Again, Entry, Expired, Kept, Kind, Meaning, Session, SessionState, State};
@@ -58,13 +58,15 @@ struct Side {
     /// What became of each publish of this side, by its token.
     ends: BTreeMap<u64, End>,
     next_token: u64,
+    /// Acknowledgements that are held, by their number, with the token of the other side's publish.
+    held: Vec<(u64, Option<u64>)>,
 }
 
 #[derive(Default)]
 struct End {
     qos: u8,
-    /// How often the other side was given it.
-    delivered: u32,
+    /// How often the other side has acknowledged it.
+    taken: u32,
     ended: u32,
 }
 
@@ -98,6 +100,7 @@ impl World {
             out: VecDeque::new(),
             ends: BTreeMap::new(),
             next_token: 0,
+            held: Vec::new(),
         };
         Self {
             version: if how & 1 == 0 { Version::V5 } else { Version::V311 },
@@ -130,7 +133,9 @@ impl World {
         match operation >> 1 & 7 {
             0 | 1 => self.publish(who, input.byte()),
             2..=4 => {
-                self.deliver_to(who);
+                self.deliver_to(who, operation & 0b1_0000 != 0);
+                // One of those that are held, if there are so many.
+                self.decide(who, usize::from(operation >> 5));
             }
             5 => self.wait(who, u64::from(input.byte())),
             6 => {
@@ -210,6 +215,7 @@ impl World {
         for who in [Who::Client, Who::Server] {
             let side = self.side(who);
             side.out.clear();
+            side.held.clear();
             if let Some(state) = side.session.suspend() {
                 side.state = Some(state);
             }
@@ -274,8 +280,8 @@ impl World {
         side.out.push_back(bytes);
     }
 
-    /// The other side's next packet arrives.
-    fn deliver_to(&mut self, who: Who) -> bool {
+    /// The other side's next packet arrives; `holds` if it is a publish that is not to be acknowledged yet.
+    fn deliver_to(&mut self, who: Who, holds: bool) -> bool {
         let other = if who == Who::Client {
             Who::Server
         } else {
@@ -284,19 +290,40 @@ impl World {
         let Some(bytes) = self.side(other).out.pop_front() else {
             return false;
         };
-        self.handle(who, &bytes);
+        self.handle(who, &bytes, holds);
         true
+    }
+
+    /// Acknowledges the held one at this index, if there is one.
+    fn decide(&mut self, who: Who, index: usize) {
+        let (now, version, hostile) = (self.now, self.version, self.hostile);
+        let (side, other) = match who {
+            Who::Client => (&mut self.client, &mut self.server),
+            Who::Server => (&mut self.server, &mut self.client),
+        };
+        if index >= side.held.len() {
+            return;
+        }
+        let (number, token) = side.held.swap_remove(index);
+        let mut decide = || side.session.decide_ack(number, ReasonCode::Success);
+        assert!(decide().is_ok() && decide().is_err(), "it counts once");
+        other.take(token, hostile);
+        while let Some(packet) = side.session.next_ack() {
+            side.out.push_back(encode(&packet, version));
+            side.session.ack_sent();
+            side.session.sent(now);
+        }
     }
 
     /// Somebody else's packet arrives.
     fn inject(&mut self, who: Who, bytes: &[u8]) {
         self.hostile = true;
         if matches!(frame::split(bytes, 4096), Ok(Split::Complete(_))) {
-            self.handle(who, bytes);
+            self.handle(who, bytes, false);
         }
     }
 
-    fn handle(&mut self, who: Who, bytes: &[u8]) {
+    fn handle(&mut self, who: Who, bytes: &[u8], holds: bool) {
         let (now, version, hostile) = (self.now, self.version, self.hostile);
         let Ok(Split::Complete(frame)) = frame::split(bytes, 4096) else {
             panic!("not a whole packet")
@@ -320,21 +347,24 @@ impl World {
                 return self.connect();
             }
             Ok(Meaning::Message(publish)) => {
-                let end = std::str::from_utf8(publish.payload)
-                    .ok()
-                    .and_then(|text| text.parse().ok())
-                    .and_then(|token| other.ends.get_mut(&token));
-                if let Some(end) = end.filter(|_| publish.packet_id.is_some()) {
-                    end.delivered += 1;
-                    assert!(
-                        hostile || end.qos < 2 || end.delivered == 1,
-                        "QoS 2 was delivered twice"
-                    );
-                }
-                match (publish.qos, publish.packet_id) {
-                    (QoS::AtLeastOnce, Some(packet_id)) => Some(Packet::Puback(Puback::new(packet_id))),
-                    (QoS::ExactlyOnce, Some(packet_id)) => Some(Packet::Pubrec(Pubrec::new(packet_id))),
-                    _ => None,
+                let text = std::str::from_utf8(publish.payload);
+                let token = text.ok().and_then(|text| text.parse().ok());
+                match publish.packet_id {
+                    None => None,
+                    Some(packet_id) if holds => {
+                        let number = side.session.hold_ack(packet_id, publish.qos);
+                        side.held.push((number, token));
+                        None
+                    }
+                    Some(packet_id) => {
+                        other.take(token, hostile);
+                        let waits = side.session.queue_ack(packet_id, publish.qos);
+                        let answer = match publish.qos {
+                            QoS::ExactlyOnce => Packet::Pubrec(Pubrec::new(packet_id)),
+                            _ => Packet::Puback(Puback::new(packet_id)),
+                        };
+                        (!waits).then_some(answer)
+                    }
                 }
             }
             Ok(Meaning::Answer(packet)) => Some(packet),
@@ -344,8 +374,8 @@ impl World {
                 end.ended += 1;
                 assert!(end.ended == 1, "it ended twice");
                 assert!(
-                    hostile || end.delivered > 0,
-                    "it was acknowledged before it was delivered"
+                    hostile || end.taken > 0,
+                    "it has ended before its receiver acknowledged it"
                 );
                 None
             }
@@ -404,9 +434,14 @@ impl World {
     /// All that is on its way arrives, then everything has ended that nothing keeps.
     fn finish(mut self) {
         if !self.hostile {
-            while self.deliver_to(Who::Client) | self.deliver_to(Who::Server) {
-                self.send_again(Who::Client);
-                self.send_again(Who::Server);
+            let mut goes_on = true;
+            while goes_on {
+                goes_on = self.deliver_to(Who::Client, false) | self.deliver_to(Who::Server, false);
+                for who in [Who::Client, Who::Server] {
+                    goes_on |= !self.side(who).held.is_empty();
+                    self.decide(who, 0);
+                    self.send_again(who);
+                }
             }
             for side in [&self.client, &self.server] {
                 for (token, end) in &side.ends {
@@ -429,6 +464,15 @@ impl World {
 }
 
 impl Side {
+    /// The other side has acknowledged the publish of this token.
+    fn take(&mut self, token: Option<u64>, hostile: bool) {
+        if let Some(end) = token.and_then(|token| self.ends.get_mut(&token)) {
+            end.taken += 1;
+            let once = end.qos < 2 || end.taken == 1;
+            assert!(hostile || once, "QoS 2 was delivered twice");
+        }
+    }
+
     fn end(&mut self, entry: &Entry) {
         let end = self.ends.get_mut(&entry.token).expect("it was published");
         end.ended += 1;

@@ -6,13 +6,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
-use fleetwire_codec::{QoS, TopicFilterBuf};
+use fleetwire_codec::{QoS, ReasonCode, TopicFilterBuf};
 
 use crate::command::Command;
 use crate::driver::Wake;
 use crate::links::Ids;
 use crate::stats::Counters;
-use crate::{ConnectForm, LinkId, OpenError, OwnedPublish, Plan, Stats};
+use crate::{AckTicket, ConnectForm, LinkId, OpenError, OwnedPublish, Plan, Stats};
 
 /// How one shard is reached.
 #[derive(Debug)]
@@ -127,6 +127,23 @@ impl EngineHandle {
     /// Too many commands wait, or the engine has stopped.
     pub fn unsubscribe(&self, link: LinkId, filters: Vec<TopicFilterBuf>) -> Result<(), HandleError> {
         self.send(link, Command::Unsubscribe { link, filters })
+            .map_err(|(error, _)| error)
+    }
+
+    /// As [`Outbox::ack`](crate::Outbox::ack); `Rejected` follows if it could not be done.
+    ///
+    /// # Errors
+    /// Too many commands wait, or the engine has stopped; the acknowledgement is still held.
+    pub fn ack(&self, ticket: AckTicket) -> Result<(), HandleError> {
+        self.ack_with(ticket, ReasonCode::Success)
+    }
+
+    /// As [`Outbox::ack_with`](crate::Outbox::ack_with); `Rejected` follows if it could not be done.
+    ///
+    /// # Errors
+    /// Too many commands wait, or the engine has stopped; the acknowledgement is still held.
+    pub fn ack_with(&self, ticket: AckTicket, reason: ReasonCode) -> Result<(), HandleError> {
+        self.send(ticket.link, Command::Ack { ticket, reason })
             .map_err(|(error, _)| error)
     }
 

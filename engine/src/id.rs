@@ -34,6 +34,32 @@ impl fmt::Debug for LinkId {
     }
 }
 
+/// Stands for the acknowledgement of one received message, which the application has taken over with
+/// [`Outbox::hold_ack`](crate::Outbox::hold_ack) and gives with [`Outbox::ack`](crate::Outbox::ack) or
+/// [`EngineHandle::ack`](crate::EngineHandle::ack).
+///
+/// It is a name, of 24 bytes: dropping it acknowledges nothing, and using it twice, or when its connection is over, is an
+/// error that changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AckTicket {
+    pub(crate) link: LinkId,
+    pub(crate) epoch: u32,
+    /// Which of the acknowledgements that were held on this connection.
+    pub(crate) number: u64,
+}
+
+impl AckTicket {
+    /// The link that the message came on.
+    pub fn link(self) -> LinkId {
+        self.link
+    }
+
+    /// Which connection of the link, as [`At::epoch`].
+    pub fn epoch(self) -> u32 {
+        self.epoch
+    }
+}
+
 /// Where and when an event happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {

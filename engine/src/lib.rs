@@ -50,7 +50,7 @@
 #![forbid(unsafe_code)]
 
 mod id;
-pub use id::{At, LinkId, Shard};
+pub use id::{AckTicket, At, LinkId, Shard};
 
 mod limits;
 pub use limits::Limits;

@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::link::{CloseWish, Link};
 use crate::schedule::Schedule;
 use crate::session::{Kind, State};
-use crate::{ConnectForm, LinkId, Plan, Publish, SessionState, Shard};
+use crate::{AckTicket, ConnectForm, LinkId, Message, Plan, Publish, SessionState, Shard};
 
 /// What a handler can do. All verbs work on any link of the handler's shard, answer at once and never call the
 /// handler. Packets are encoded within the call, into the link's send buffer, and leave when the handler has
@@ -166,6 +166,65 @@ impl<'a> Outbox<'a> {
         self.core.touch(link.slot);
         self.core.arm(link.slot);
         Ok(packet_id)
+    }
+
+    /// Takes over the acknowledgement of a message, to be called while its event is being handled. The peer gets its PUBACK or
+    /// PUBREC when [`ack`](Self::ack) says so; reading goes on meanwhile. `None` for a message at QoS 0, and for one whose
+    /// acknowledgement was taken over before.
+    ///
+    /// - *Order.* Acknowledgements go out in the order in which the messages came (v5 and v3.1.1 `[MQTT-4.6.0-2]`,
+    ///   `[MQTT-4.6.0-3]`): one that is given early waits for those in front of it, and so do those that nobody holds.
+    /// - *Bound.* What is not acknowledged counts against the Receive Maximum that this side has announced, in CONNECT or
+    ///   CONNACK, and the peer stops there; one that does not ends with 0x93. Without that property it is 65,535, and 3.1.1
+    ///   has no other: say how much you want to have to deal with.
+    /// - *End of the connection.* Tickets end with their connection ([`VerbError::Stale`]). If the session is kept, the peer
+    ///   sends the message again, and it is a new `Message` with DUP set, also at QoS 2: exactly once counts from `ack`. What
+    ///   was acknowledged by then does not come again at QoS 2, even if the peer has not got the acknowledgement.
+    /// - *Shutdown.* It waits for held acknowledgements as it does for those of the peer, up to its `drain`.
+    #[must_use = "without its ticket the message is never acknowledged, and neither are those that come later"]
+    pub fn hold_ack(&mut self, message: &Message<'_>) -> Option<AckTicket> {
+        let (link, packet_id) = (message.link(), message.packet_id?);
+        let live = self.core.links.get_mut(link)?;
+        if !message.hold() {
+            return None;
+        }
+        Some(AckTicket {
+            link,
+            epoch: live.epoch,
+            number: live.connection.session.hold_ack(packet_id, message.qos),
+        })
+    }
+
+    /// Acknowledges a message whose acknowledgement was taken over with [`hold_ack`](Self::hold_ack), now or, if earlier ones
+    /// are still held, after them.
+    ///
+    /// # Errors
+    /// [`Stale`](VerbError::Stale), [`NotHeld`](VerbError::NotHeld) or [`NoSuchLink`](VerbError::NoSuchLink); nothing has
+    /// changed then.
+    pub fn ack(&mut self, ticket: AckTicket) -> Result<(), VerbError> {
+        self.ack_with(ticket, ReasonCode::Success)
+    }
+
+    /// As [`ack`](Self::ack), with a reason code of PUBACK or PUBREC (v5 sections 3.4.2.1 and 3.5.2.1). With 0x80 or more the
+    /// message is refused: its sender will not send it again.
+    ///
+    /// # Errors
+    /// As `ack`; also [`Invalid`](VerbError::Invalid) for a reason that the packet cannot carry, in 3.1.1 each that refuses,
+    /// and [`TooLarge`](VerbError::TooLarge) for a peer whose Maximum Packet Size has no room for a reason. The
+    /// acknowledgement is still held then.
+    pub fn ack_with(&mut self, ticket: AckTicket, reason: ReasonCode) -> Result<(), VerbError> {
+        let (live, mut tools) = match self.live(ticket.link) {
+            Err(VerbError::Offline) => return Err(VerbError::Stale),
+            live => live?,
+        };
+        if live.epoch != ticket.epoch {
+            return Err(VerbError::Stale);
+        }
+        live.connection.session.decide_ack(ticket.number, reason)?;
+        live.connection.send_acks(&mut tools);
+        self.core.note_full(ticket.link.slot);
+        self.core.touch(ticket.link.slot);
+        Ok(())
     }
 
     /// Gives the link a schedule, instead of the one it has: `Due` comes at `first` and at every `period` after it,
@@ -494,6 +553,11 @@ pub enum VerbError {
     Refused,
     /// An argument that no packet can carry, or a verb that has no meaning in this state.
     Invalid,
+    /// The connection that the message of this ticket came on is over, or about to end: the message comes again if the
+    /// session is kept.
+    Stale,
+    /// This acknowledgement was given before; or its session was [taken](Outbox::take_session).
+    NotHeld,
 }
 
 impl fmt::Display for VerbError {
@@ -505,6 +569,10 @@ impl fmt::Display for VerbError {
             Self::NoSuchLink => "there is no such link any more",
             Self::Refused => "the server does not offer it",
             Self::Invalid => "the arguments or the state of the link do not allow this",
+            Self::Stale => {
+                "the connection that the message came on is over; acknowledge it when it comes again"
+            }
+            Self::NotHeld => "the acknowledgement was given before; a ticket serves once",
         })
     }
 }
@@ -573,7 +641,8 @@ impl From<VerbError> for PublishError {
             VerbError::TooLarge => Self::TooLarge,
             VerbError::NoSuchLink => Self::NoSuchLink,
             VerbError::Refused => Self::Refused,
-            VerbError::Invalid => Self::Invalid,
+            // No publish meets the latter two.
+            VerbError::Invalid | VerbError::Stale | VerbError::NotHeld => Self::Invalid,
         }
     }
 }

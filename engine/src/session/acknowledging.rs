@@ -3,7 +3,7 @@
 use fleetwire_codec::{Packet, PacketId, Pubcomp, Publish, Pubrec, Pubrel, QoS, ReasonCode, Version};
 
 use super::in_flight::{Entry, Kind};
-use super::received::Arrival;
+use super::received::{Arrival, Release};
 use super::{Meaning, Session, Violation, violation};
 use crate::Ack;
 
@@ -18,13 +18,19 @@ impl Session {
                 "PUBLISH above the Maximum QoS that was announced",
             ));
         }
+        let others = self.unacknowledged();
         let arrival = match (publish.qos, publish.packet_id) {
-            (QoS::ExactlyOnce, Some(packet_id)) => self.received.exactly_once(packet_id),
-            (QoS::AtLeastOnce, _) => self.received.at_least_once(),
+            (QoS::ExactlyOnce, Some(packet_id)) => self.received.exactly_once(packet_id, others),
+            (QoS::AtLeastOnce, _) => self.received.at_least_once(others),
             _ => Arrival::New,
         };
         match (arrival, publish.packet_id) {
             (Arrival::New, _) => Ok(Meaning::Message(publish)),
+            (Arrival::Unconfirmed, _) => Ok(Meaning::Nothing),
+            // Its PUBREC has its turn too: v5 and v3.1.1 [MQTT-4.6.0-3].
+            (Arrival::Again, Some(packet_id)) if self.queue_ack(packet_id, QoS::ExactlyOnce) => {
+                Ok(Meaning::Nothing)
+            }
             (Arrival::Again, Some(packet_id)) => Ok(Meaning::Answer(Packet::Pubrec(Pubrec::new(packet_id)))),
             _ => Err(violation(
                 ReasonCode::ReceiveMaximumExceeded,
@@ -36,10 +42,20 @@ impl Session {
 
     /// PUBREL: the peer will not send that publish again (v5 [MQTT-4.3.3-11], v3.1.1 [MQTT-4.3.3-2]). One that releases
     /// nothing is answered too, or its sender would wait for ever.
-    pub(super) fn handle_pubrel(&mut self, pubrel: &Pubrel<'_>) -> Meaning<'static> {
-        let found = self.received.release(pubrel.packet_id);
-        let reason = self.found(found);
-        Meaning::Answer(Packet::Pubcomp(Pubcomp::with_reason(pubrel.packet_id, reason)))
+    pub(super) fn handle_pubrel(&mut self, pubrel: &Pubrel<'_>) -> Result<Meaning<'static>, Violation> {
+        let released = self.received.release(pubrel.packet_id);
+        if released == Release::TooEarly {
+            return Err(violation(
+                ReasonCode::ProtocolError,
+                "v5 and v3.1.1 section 4.3.3",
+                "a PUBREL for a publish whose PUBREC was not sent",
+            ));
+        }
+        let reason = self.found(released == Release::Done);
+        Ok(Meaning::Answer(Packet::Pubcomp(Pubcomp::with_reason(
+            pubrel.packet_id,
+            reason,
+        ))))
     }
 
     /// PUBREC: the message has arrived, or was refused (v5 [MQTT-4.3.3-4], v3.1.1 [MQTT-4.3.3-1]). A second one gets its

@@ -6,6 +6,7 @@
 //! a buffer or a clock.
 
 mod acknowledging;
+mod held;
 mod in_flight;
 mod rare;
 mod received;
@@ -220,6 +221,7 @@ impl Session {
             return None;
         }
         (self.keeps, self.has_state) = (false, false);
+        self.let_go_of_acks();
         let mut state = state::Inner {
             version: self.version,
             client: self.client,
@@ -578,7 +580,7 @@ impl Session {
             Packet::Auth(auth) => self.handle_auth(auth),
             Packet::Puback(ack) => self.handle_last_ack(ack.packet_id, Kind::AtLeastOnce, ack.reason),
             Packet::Pubrec(pubrec) => self.handle_pubrec(&pubrec),
-            Packet::Pubrel(pubrel) => Ok(self.handle_pubrel(&pubrel)),
+            Packet::Pubrel(pubrel) => self.handle_pubrel(&pubrel),
             Packet::Pubcomp(ack) => self.handle_last_ack(ack.packet_id, Kind::Released, ack.reason),
             Packet::Connect(_) if self.role == Role::Server => Err(violation(
                 ReasonCode::ProtocolError,

@@ -2,6 +2,7 @@
 
 use fleetwire_codec::{Auth, Properties, ReasonCode, TopicName, TopicNameBuf};
 
+use super::held::Held;
 use super::in_flight::InFlight;
 use super::{Meaning, Role, Session, State, Violation, violation};
 
@@ -10,6 +11,8 @@ use super::{Meaning, Role, Session, State, Violation, violation};
 pub(super) struct Rare {
     /// Client: what waited for a session that the server has not got any more.
     pub(super) lost: InFlight,
+    /// Acknowledgements that the application has taken over.
+    pub(super) held: Held,
     /// The Authentication Method of the CONNECT.
     pub(super) method: Option<String>,
     /// The Topic Alias Maximum that this side has announced, and the topics by their alias, from 1. So the application
@@ -30,6 +33,7 @@ impl Session {
         self.rare.get_or_insert_with(|| {
             Box::new(Rare {
                 lost: InFlight::new(),
+                held: Held::default(),
                 method: None,
                 alias_max: 0,
                 aliases: Vec::new(),

@@ -3,6 +3,7 @@ use fleetwire_codec::{Carrier, Connack, Disconnect, PropertiesBuf, Property, Pub
 use super::*;
 
 mod exactly_once;
+mod held;
 mod limits;
 mod resuming;
 

@@ -485,7 +485,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Stop::No => false,
             Stop::Draining(until) => {
                 let idle = |link: &crate::link::Link| {
-                    link.connection.session.in_flight_publishes() == 0 && link.connection.is_flushed()
+                    let session = &link.connection.session;
+                    session.in_flight_publishes() == 0
+                        && !session.holds_acks()
+                        && link.connection.is_flushed()
                 };
                 if now >= until || self.core.links.iter().all(idle) {
                     self.stop = Stop::Closing(after(now, self.core.limits.linger_timeout));

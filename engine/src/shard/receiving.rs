@@ -1,5 +1,6 @@
 //! From received bytes to events.
 
+use std::cell::Cell;
 use std::io;
 
 use fleetwire_codec::buffer::{Block, RecvBuf};
@@ -188,12 +189,15 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Meaning::Nothing => {}
             Meaning::Message(publish) => {
                 let (qos, packet_id) = (publish.qos, publish.packet_id);
+                let (link, held) = (link.id, Cell::new(qos == QoS::AtMostOnce));
                 if publish.topic.is_empty() {
-                    self.deliver_aliased(key, publish, block);
+                    self.deliver_aliased(key, publish, block, &held);
                 } else {
-                    self.deliver(key, Event::Message(Message::new(publish, block)));
+                    self.deliver(key, Event::Message(Message::new(publish, block, link, &held)));
                 }
-                self.acknowledge(key, qos, packet_id)?;
+                if !held.get() {
+                    self.acknowledge(key, qos, packet_id)?;
+                }
             }
             Meaning::Answer(packet) => self.answer(key, &packet)?,
             Meaning::Refused(ack) => self.deliver(key, Event::Refused(ack)),
@@ -211,13 +215,14 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     /// Delivers a message whose topic is what its alias stands for: without one nothing is decoded that has no topic.
-    fn deliver_aliased(&mut self, key: Key, publish: Publish<'_>, block: &Block) {
+    fn deliver_aliased(&mut self, key: Key, publish: Publish<'_>, block: &Block, held: &Cell<bool>) {
         let Some(alias) = publish.properties.topic_alias() else {
             return;
         };
         let Some(link) = self.core.links.at_mut(key) else {
             return;
         };
+        let id = link.id;
         let Some(topic) = link.connection.session.take_topic(alias) else {
             return;
         };
@@ -225,17 +230,24 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             topic: topic.as_topic_name(),
             ..publish
         };
-        self.deliver(key, Event::Message(Message::new(publish, block)));
+        self.deliver(key, Event::Message(Message::new(publish, block, id, held)));
         if let Some(link) = self.core.links.at_mut(key) {
             link.connection.session.put_back(alias, topic);
         }
     }
 
+    /// Acknowledges a publish, in its turn if the application holds the acknowledgements of earlier ones.
     fn acknowledge(&mut self, key: Key, qos: QoS, packet_id: Option<PacketId>) -> Result<(), Cause> {
-        match (qos, packet_id) {
-            (QoS::AtLeastOnce, Some(packet_id)) => self.answer(key, &Packet::Puback(Puback::new(packet_id))),
-            (QoS::ExactlyOnce, Some(packet_id)) => self.answer(key, &Packet::Pubrec(Pubrec::new(packet_id))),
-            _ => Ok(()),
+        let Some(packet_id) = packet_id else { return Ok(()) };
+        if let Some(link) = self.core.links.at_mut(key)
+            && link.connection.session.queue_ack(packet_id, qos)
+        {
+            return Ok(());
+        }
+        match qos {
+            QoS::AtLeastOnce => self.answer(key, &Packet::Puback(Puback::new(packet_id))),
+            QoS::ExactlyOnce => self.answer(key, &Packet::Pubrec(Pubrec::new(packet_id))),
+            QoS::AtMostOnce => Ok(()),
         }
     }
 

@@ -3,6 +3,7 @@
 mod attempts;
 mod channel;
 mod extras;
+mod held_acks;
 mod server;
 mod sessions;
 mod shards;

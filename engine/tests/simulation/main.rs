@@ -9,6 +9,7 @@
 
 mod devices;
 mod foreign;
+mod held_acks;
 mod idle;
 mod ledger;
 mod regressions;
