@@ -14,6 +14,7 @@ use crate::core::{Core, Dialer};
 use crate::driver::{Driver, MioDriver, Wake};
 use crate::handle::Door;
 use crate::links::{Ids, Links};
+use crate::parking::Parking;
 use crate::shard::{Inlets, ListenerOptions, ShardLoop};
 use crate::stats::Counters;
 use crate::timer::Timers;
@@ -201,6 +202,7 @@ fn core(
         now,
         moment: now.into(),
         hot: Some(Box::new(RecvBuf::new(hot))),
+        parking: Parking::default(),
         lent: None,
         pool,
         scratch: Scratch::with_keys_max(limits.tls_keys_max),

@@ -11,6 +11,7 @@ use fleetwire_codec::{Carrier, DecodeError, Packet, PacketId, Properties, Pubrel
 use fleetwire_tls::{Opened, Scratch, TlsError, TlsSession};
 
 use crate::clock::Moment;
+use crate::parking::Parked;
 use crate::session::{Again, Entry, Kept, Kind, Session};
 use crate::{Limits, Publish, PublishError, VerbError};
 
@@ -18,7 +19,7 @@ use crate::{Limits, Publish, PublishError, VerbError};
 pub(crate) struct Tools<'a> {
     pub(crate) pool: &'a mut Pool,
     pub(crate) scratch: &'a mut Scratch,
-    /// Handshake flights and alerts on their way into a send buffer; empty between calls.
+    /// Handshake flights and alerts on their way into a send buffer, and properties beside an alias; empty between calls.
     pub(crate) flight: &'a mut Vec<u8>,
     pub(crate) random: &'a mut fastrand::Rng,
     /// Counts what is copied so that it can be sent again.
@@ -48,7 +49,7 @@ pub(crate) struct Connection {
     pub(crate) session: Session,
     pub(crate) tls: Option<Box<TlsSession>>,
     /// A partial frame or record; whole frames only while reading is paused.
-    pub(crate) parked: Option<Box<RecvBuf>>,
+    pub(crate) parked: Option<Parked>,
     send: SendBuf,
     /// A verb answered `Full` for want of output room; the application is told when there is some.
     wants_output: bool,
@@ -210,13 +211,15 @@ impl Connection {
             self.wants_window |= *error == PublishError::Full;
         })?;
         let bytes;
+        let mut others = Vec::new();
         let whole = packet;
         let mut alias = None;
         if publish.aliased && self.session.version() == Version::V5 {
             alias = self.session.begin_alias(publish.topic);
         }
         if let Some((alias, known)) = alias {
-            bytes = AliasBytes::new(alias, publish.properties);
+            others = std::mem::take(tools.flight);
+            bytes = AliasBytes::new(alias, publish.properties, &mut others);
             packet.properties = bytes.properties();
             if known {
                 packet.topic = TopicName::ALIASED;
@@ -225,6 +228,10 @@ impl Connection {
         let sent = self.publish_as(publish, packet, whole, tools);
         if sent.is_err() && matches!(alias, Some((_, false))) {
             self.session.cancel_alias();
+        }
+        if alias.is_some() {
+            others.clear();
+            *tools.flight = others;
         }
         sent
     }
@@ -480,7 +487,7 @@ impl Connection {
         if let Some(mut tls) = self.tls.take() {
             tls.release(scratch);
         }
-        if let Some(parked) = self.parked.take() {
+        if let Some(parked) = self.parked.take().and_then(Parked::into_buffer) {
             parked.release(pool);
         }
         self.send.clear(pool);
@@ -516,17 +523,17 @@ impl Connection {
     }
 }
 
-/// The properties of a PUBLISH with its Topic Alias in front; only a publish that has others allocates.
-struct AliasBytes {
+/// The properties of a PUBLISH with its Topic Alias in front.
+struct AliasBytes<'a> {
     alone: [u8; 3],
-    with_others: Vec<u8>,
+    with_others: &'a [u8],
 }
 
-impl AliasBytes {
-    fn new(alias: u16, others: Properties<'_>) -> Self {
+impl<'a> AliasBytes<'a> {
+    /// `with_others` is empty, and has what memory there may be for it.
+    fn new(alias: u16, others: Properties<'_>, with_others: &'a mut Vec<u8>) -> Self {
         let [high, low] = alias.to_be_bytes();
         let alone = [TOPIC_ALIAS, high, low];
-        let mut with_others = Vec::new();
         if !others.is_empty() {
             with_others.extend_from_slice(&alone);
             with_others.extend_from_slice(others.as_bytes());
@@ -538,7 +545,7 @@ impl AliasBytes {
         let bytes = if self.with_others.is_empty() {
             &self.alone[..]
         } else {
-            &self.with_others
+            self.with_others
         };
         // They cannot fail: the others were checked, and have no alias.
         Properties::new(bytes, Carrier::Publish).unwrap_or(Properties::EMPTY)

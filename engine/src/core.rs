@@ -12,6 +12,7 @@ use crate::connection::{Connection, Tools};
 use crate::driver::{Key, Targets};
 use crate::link::{ClientLink, CloseWish, Link, Opening, Phase, Wishes};
 use crate::links::{Ids, Links};
+use crate::parking::{Parked, Parking};
 use crate::session::Session;
 use crate::stats::Counters;
 use crate::timer::Timers;
@@ -29,6 +30,7 @@ pub(crate) struct Core {
     pub(crate) flight: Vec<u8>,
     /// What every socket is received into; `None` only while it is parsed.
     pub(crate) hot: Option<Box<RecvBuf>>,
+    pub(crate) parking: Parking,
     /// The link whose parked bytes were copied to the hot block for the read that is under way.
     pub(crate) lent: Option<Key>,
     pub(crate) links: Links,
@@ -79,6 +81,12 @@ impl Core {
         {
             self.dirty.push(key);
         }
+    }
+
+    /// The link's parked bytes, which it does not hold any more.
+    pub(crate) fn take_parked(&mut self, key: Key) -> Option<RecvBuf> {
+        let parked = self.links.at_mut(key)?.connection.parked.take()?;
+        self.parking.unpark(parked)
     }
 
     /// A verb of the link has answered `Full`: makes sure that `Writable` will come.
@@ -280,7 +288,8 @@ impl Targets for Core {
             // keeps is replaced as soon as there is memory.
             let _ = hot.reset(pool);
         }
-        if let Some(parked) = links.at_mut(key).and_then(|link| link.connection.parked.as_mut()) {
+        let parked = links.at_mut(key).and_then(|link| link.connection.parked.as_mut());
+        if let Some(parked) = parked.and_then(Parked::buffer_mut) {
             // A busy connection goes on in the hot block, where one read takes more.
             if !(parked.wants_hot() && hot.unpark(parked)) {
                 return parked.spare();

@@ -113,6 +113,7 @@ mod core;
 mod driver;
 mod link;
 mod links;
+mod parking;
 mod schedule;
 mod shard;
 mod timer;

@@ -230,6 +230,11 @@ impl Link {
         }
     }
 
+    /// What was received may be continued.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.phase.is_open() && self.wishes.close.is_none()
+    }
+
     /// No further frame may be delivered.
     pub(crate) fn is_stopped(&self) -> bool {
         self.wishes.close.is_some() || !self.phase.is_live() || !self.wants_reading()

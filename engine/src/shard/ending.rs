@@ -10,6 +10,7 @@ use crate::connection::Connection;
 use crate::driver::{Driver, Key};
 use crate::failure::Cause;
 use crate::link::{CloseWish, Link, Phase};
+use crate::parking::Parked;
 use crate::session::{Entry, Session, SessionState, is_for_servers};
 use crate::{Disconnected, DropReason, Dropped, Event, Failure, Handler, Slug};
 
@@ -81,7 +82,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             // For the application the link is gone now, though its last bytes are still on their way.
             link.schedule = None;
         }
-        if let Some(parked) = link.connection.parked.take() {
+        if let Some(parked) = link.connection.parked.take().and_then(Parked::into_buffer) {
             parked.release(tools.pool);
         }
         let retry_in = retry(

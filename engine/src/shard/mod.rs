@@ -3,6 +3,8 @@
 //! One pass: take the application's commands, fire what is due, dial whose turn it is, wait, take every completion
 //! that is ready, then send what all of that has produced, as few writes as possible for each connection.
 
+#[cfg(test)]
+mod allocations;
 mod ending;
 mod opening;
 mod receiving;
@@ -454,9 +456,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
         if wanted
             && std::mem::take(&mut link.connection.frames_wait)
-            && let Some(parked) = link.connection.parked.take()
+            && let Some(parked) = self.core.take_parked(key)
         {
-            self.process(key, parked, receiving::Source::Parked);
+            self.process_parked(key, parked);
         }
     }
 

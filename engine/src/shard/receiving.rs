@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 
-use fleetwire_codec::buffer::{Block, RecvBuf};
+use fleetwire_codec::buffer::{Block, Overload, RecvBuf};
 use fleetwire_codec::frame::{self, Split};
 use fleetwire_codec::{
     Connack, DecodeError, Disconnect, Packet, PacketId, Puback, Publish, Pubrec, QoS, ReasonCode, Version,
@@ -11,61 +11,66 @@ use fleetwire_codec::{
 
 use super::{How, ShardLoop};
 use crate::connection::{OpenFailure, Step};
+use crate::core::Core;
 use crate::driver::{Driver, Key};
 use crate::failure::Cause;
 use crate::link::{Link, Phase, closed_cause};
 use crate::session::{Meaning, State, Violation};
 use crate::{Connected, Event, Handler, Message, Slug};
 
-/// Which buffer the bytes are in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    Hot,
-    Parked,
-}
-
 impl<H: Handler, D: Driver> ShardLoop<H, D> {
     pub(super) fn received(&mut self, key: Key, len: usize) {
         self.core.counters.bytes_in.add(len as u64);
         self.core.counters.reads.add(1);
-        let parked = self
-            .core
-            .links
-            .at_mut(key)
-            .and_then(|link| link.connection.parked.take());
+        let parked = self.core.take_parked(key);
         let lent = self.core.lent.take() == Some(key);
-        let (buffer, from) = match parked {
-            Some(parked) if lent => {
-                parked.release(&mut self.core.pool);
-                (self.core.hot.take(), Source::Hot)
+        match parked {
+            Some(mut parked) if !lent => {
+                parked.advance_received(len);
+                return self.process_parked(key, parked);
             }
-            Some(parked) => (Some(parked), Source::Parked),
-            None => (self.core.hot.take(), Source::Hot),
+            // A copy of it lies in the hot block, in front of what was read.
+            Some(parked) => parked.release(&mut self.core.pool),
+            None => {}
+        }
+        let Some(mut hot) = self.core.hot.take() else {
+            return;
         };
-        let Some(mut buffer) = buffer else { return };
-        buffer.advance_received(len);
-        if self.core.count_opening(key) {
-            return self.process(key, buffer, from);
-        }
-        match self.put_away(key, buffer, from, true) {
-            Ok(()) => self.core.touch(key),
-            Err(cause) => self.end(key, cause, How::Flush),
-        }
+        hot.advance_received(len);
+        let ended = self.process(key, &mut hot);
+        let parked = self.put_hot_away(key, hot, ended.is_ok());
+        self.processed(key, ended.and(parked));
     }
 
-    /// Opens, splits and delivers what a buffer holds, then parks what is left of it.
-    pub(super) fn process(&mut self, key: Key, mut buffer: Box<RecvBuf>, from: Source) {
-        let opened = self.open(key, &mut buffer);
+    /// Takes up what was parked.
+    pub(super) fn process_parked(&mut self, key: Key, mut parked: RecvBuf) {
+        if let Some(hot) = &mut self.core.hot {
+            parked.swap_memory(hot);
+        }
+        let ended = self.process(key, &mut parked);
+        if let Some(hot) = &mut self.core.hot {
+            parked.swap_memory(hot);
+        }
+        let parked = self.park_again(key, parked, ended.is_ok());
+        self.processed(key, ended.and(parked));
+    }
+
+    /// Opens, splits and delivers what a buffer holds, if it is the connection's turn.
+    fn process(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Cause> {
+        if !self.core.count_opening(key) {
+            return Ok(());
+        }
+        let opened = self.open(key, buffer);
         // What came whole before a fault is still delivered.
-        let ended = self.parse(key, &mut buffer).and(opened);
-        let parked = self.put_away(key, buffer, from, ended.is_ok());
-        match ended.and(parked) {
+        self.parse(key, buffer).and(opened)
+    }
+
+    fn processed(&mut self, key: Key, ended: Result<(), Cause>) {
+        match ended {
             // The answers of the packets, say, and a pause that they led to.
             Ok(()) if self.core.links.at(key).is_some_and(Link::needs_attention) => self.core.touch(key),
             Ok(()) => {}
-            Err(cause) => {
-                self.end(key, cause, How::Flush);
-            }
+            Err(cause) => self.end(key, cause, How::Flush),
         }
     }
 
@@ -125,51 +130,44 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
     }
 
-    /// Parks what is left in a buffer, if the connection goes on, and makes the buffer ready for the next one.
-    fn put_away(
-        &mut self,
-        key: Key,
-        mut buffer: Box<RecvBuf>,
-        from: Source,
-        goes_on: bool,
-    ) -> Result<(), Cause> {
-        let packet_len_max = self.core.limits.packet_len_max;
-        let pool = &mut self.core.pool;
-        let mut link = self
-            .core
-            .links
-            .at_mut(key)
-            .filter(|link| goes_on && link.phase.is_open() && link.wishes.close.is_none());
-        let overloaded = |why| {
-            Cause::new(
-                Slug::OVERLOADED,
-                format!("no room to keep a partial packet: {why}"),
-            )
-        };
-        let parked = match (&mut link, from) {
-            (None, Source::Hot) => Ok(None),
-            (None, Source::Parked) => {
-                buffer.release(pool);
-                return Ok(());
-            }
-            (Some(link), Source::Hot) => buffer
-                .park(pool, link.protection(), packet_len_max)
-                .map_err(overloaded),
-            (Some(link), Source::Parked) => {
-                let parked = buffer
-                    .repark(pool, link.protection(), packet_len_max)
-                    .map_err(overloaded)?;
-                link.connection.parked = parked.map(Box::new);
-                return Ok(());
-            }
+    /// Parks what is left in the hot buffer, if the connection goes on, and makes it ready for the next one.
+    fn put_hot_away(&mut self, key: Key, mut hot: Box<RecvBuf>, goes_on: bool) -> Result<(), Cause> {
+        let Core {
+            links,
+            pool,
+            parking,
+            limits,
+            ..
+        } = &mut self.core;
+        let parked = match links.at_mut(key).filter(|link| goes_on && link.goes_on()) {
+            None => Ok(()),
+            Some(link) => hot
+                .park(pool, link.protection(), limits.packet_len_max)
+                .map(|parked| link.connection.parked = parked.map(|parked| parking.park(parked))),
         };
         // Without a block to replace one that the application keeps, reading rests until there is one.
-        let _ = buffer.reset(pool);
-        self.core.hot = Some(buffer);
-        let parked = parked?;
-        if let Some(link) = link {
-            link.connection.parked = parked.map(Box::new);
-        }
+        let _ = hot.reset(pool);
+        self.core.hot = Some(hot);
+        parked.map_err(overloaded)
+    }
+
+    /// Parks what is left of what was parked, if the connection goes on.
+    fn park_again(&mut self, key: Key, buffer: RecvBuf, goes_on: bool) -> Result<(), Cause> {
+        let Core {
+            links,
+            pool,
+            parking,
+            limits,
+            ..
+        } = &mut self.core;
+        let Some(link) = links.at_mut(key).filter(|link| goes_on && link.goes_on()) else {
+            buffer.release(pool);
+            return Ok(());
+        };
+        let parked = buffer
+            .repark(pool, link.protection(), limits.packet_len_max)
+            .map_err(overloaded)?;
+        link.connection.parked = parked.map(|parked| parking.park(parked));
         Ok(())
     }
 
@@ -380,6 +378,13 @@ fn not_mqtt(error: DecodeError, start: &[u8]) -> String {
         _ => return format!("the answer to CONNECT begins with \"{shown}\": {error}"),
     };
     format!("the answer to CONNECT begins with \"{shown}\": {what}")
+}
+
+fn overloaded(why: Overload) -> Cause {
+    Cause::new(
+        Slug::OVERLOADED,
+        format!("no room to keep a partial packet: {why}"),
+    )
 }
 
 fn violated(violation: Violation) -> Cause {

@@ -95,6 +95,12 @@ impl RecvBuf {
         usable && self.copy_from(parked)
     }
 
+    /// Lends a parked buffer, while it is at work, the memory that the hot one has for what it knows of several records;
+    /// and takes it back. At rest neither a parked buffer nor an idle connection has any.
+    pub fn swap_memory(&mut self, hot: &mut Self) {
+        self.runs.swap_memory(&mut hot.runs);
+    }
+
     /// How long a block should be for what is left and the bytes that it waits for.
     fn wanted_len(&self, link: Link, packet_len_max: usize) -> usize {
         let held_len = self.held_len();

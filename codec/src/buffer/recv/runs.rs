@@ -1,5 +1,6 @@
 //! The runs of whole frames that lie before the current one.
 
+use std::mem;
 use std::ops::Range;
 
 /// Ranges in order, none of them empty. The first needs no allocation: it is the usual case that one frame ends in a
@@ -48,6 +49,13 @@ impl Runs {
     pub(super) fn clear(&mut self) {
         self.first = 0..0;
         self.more.clear();
+    }
+
+    /// Swaps the memory of lists in which there is none; else nothing happens.
+    pub(super) fn swap_memory(&mut self, other: &mut Self) {
+        if self.more.is_empty() && other.more.is_empty() {
+            mem::swap(&mut self.more, &mut other.more);
+        }
     }
 
     #[cfg(test)]

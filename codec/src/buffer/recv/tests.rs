@@ -108,6 +108,9 @@ impl Shard {
             assert!(self.hot.unpark(&parked));
             parked.release(&mut self.pool);
         }
+        if let Some(parked) = &mut self.parked {
+            parked.swap_memory(&mut self.hot);
+        }
         let buf = self.parked.as_mut().unwrap_or(&mut self.hot);
         let spare = buf.spare();
         let len = spare.len().min(read_max).min(input.len());
@@ -129,6 +132,9 @@ impl Shard {
             };
             deliver(buf.bytes(range.clone()), buf.block());
             buf.consume(range.len());
+        }
+        if let Some(parked) = &mut self.parked {
+            parked.swap_memory(&mut self.hot);
         }
         self.parked = match self.parked.take() {
             Some(parked) => parked.repark(&mut self.pool, self.link, PACKET_LEN_MAX).unwrap(),
