@@ -179,6 +179,18 @@ impl Sim {
     /// As [`start`](Self::start).
     pub fn serve<P: Peer>(&mut self, address: SocketAddr, peer: P) -> Result<SimPeer<P>, StartError> {
         let listeners = vec![self.listener(address)];
+        self.add_peer(listeners, peer)
+    }
+
+    /// Puts something into this network that is no engine and listens on nothing: it [dials](PeerIo::dial).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn join<P: Peer>(&mut self, peer: P) -> Result<SimPeer<P>, StartError> {
+        self.add_peer(Vec::new(), peer)
+    }
+
+    fn add_peer<P: Peer>(&mut self, listeners: Vec<Listener>, peer: P) -> Result<SimPeer<P>, StartError> {
         let (driver, _) = SimDriver::new(&self.world, listeners).map_err(StartError::Io)?;
         let shard = PeerShard::new(driver, peer, self.now());
         self.shards.push(Rc::<PeerShard<P>>::clone(&shard));

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -19,11 +20,16 @@ pub trait Peer: 'static {
     /// A connection is there that somebody has made.
     fn on_accepted(&mut self, connection: u32, io: &mut PeerIo);
 
+    /// A connection is there that this side has made with [`PeerIo::dial`].
+    fn on_connected(&mut self, connection: u32, io: &mut PeerIo) {
+        let _ = (connection, io);
+    }
+
     /// Bytes have come, cut anywhere.
     fn on_bytes(&mut self, connection: u32, bytes: &[u8], io: &mut PeerIo);
 
-    /// The other side has ended the connection, in order or not, and it is closed; not after this side's own
-    /// [`PeerIo::close`].
+    /// The other side has ended the connection, in order or not, and it is closed, or it never came about; not after
+    /// this side's own [`PeerIo::close`].
     fn on_closed(&mut self, connection: u32, io: &mut PeerIo);
 
     /// The moment has come that [`PeerIo::wake_at`] has named.
@@ -37,12 +43,16 @@ pub trait Peer: 'static {
 pub struct PeerIo {
     now: Instant,
     connections: BTreeMap<Key, Output>,
+    next_key: Key,
+    dials: Vec<(Key, SocketAddr)>,
     wake_at: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct Output {
     waiting: Vec<u8>,
+    /// It is not connected yet.
+    dialling: bool,
     sending: bool,
     /// To be closed: in order, or with a reset.
     close: Option<bool>,
@@ -52,6 +62,19 @@ impl PeerIo {
     /// The clock.
     pub fn now(&self) -> Instant {
         self.now
+    }
+
+    /// Makes a connection; [`Peer::on_connected`] or [`Peer::on_closed`] says what came of it. What is sent meanwhile waits.
+    pub fn dial(&mut self, address: SocketAddr) -> u32 {
+        let key = self.next_key;
+        self.next_key += 1;
+        let output = Output {
+            dialling: true,
+            ..Output::default()
+        };
+        self.connections.insert(key, output);
+        self.dials.push((key, address));
+        key
     }
 
     /// Sends bytes behind all that wait already. There is no bound.
@@ -93,7 +116,6 @@ struct State<P> {
     buffer: Buffer,
     io: PeerIo,
     peer: P,
-    next_key: Key,
 }
 
 struct Buffer([u8; CHUNK]);
@@ -114,10 +136,11 @@ impl<P: Peer> PeerShard<P> {
                 io: PeerIo {
                     now,
                     connections: BTreeMap::new(),
+                    next_key: 0,
+                    dials: Vec::new(),
                     wake_at: None,
                 },
                 peer,
-                next_key: 0,
             }),
         })
     }
@@ -125,6 +148,7 @@ impl<P: Peer> PeerShard<P> {
     pub(super) fn with_peer<R>(&self, look: impl FnOnce(&mut P, &mut PeerIo) -> R) -> Option<R> {
         let mut state = self.state.try_borrow_mut().ok()?;
         let state = &mut *state;
+        state.io.now = state.driver.now();
         let answer = look(&mut state.peer, &mut state.io);
         state.flush();
         Some(answer)
@@ -137,8 +161,8 @@ impl<P: Peer> State<P> {
         while let Some(completion) = self.driver.next(&mut self.buffer) {
             match completion {
                 Completion::Accepted { incoming, .. } => {
-                    let key = self.next_key;
-                    self.next_key += 1;
+                    let key = self.io.next_key;
+                    self.io.next_key += 1;
                     self.driver.adopt(key, incoming)?;
                     self.io.connections.insert(key, Output::default());
                     self.peer.on_accepted(key, &mut self.io);
@@ -160,19 +184,15 @@ impl<P: Peer> State<P> {
                         output.sending = false;
                     }
                 }
-                Completion::Closed { key, .. } => {
-                    let told = self
-                        .io
-                        .connections
-                        .remove(&key)
-                        .is_some_and(|output| output.close.is_none());
-                    self.driver.close(key, false);
-                    if told {
-                        self.peer.on_closed(key, &mut self.io);
+                Completion::Connected { key, result: Ok(()) } => {
+                    if let Some(output) = self.io.connections.get_mut(&key) {
+                        output.dialling = false;
+                        self.peer.on_connected(key, &mut self.io);
                     }
                 }
-                // What cannot be accepted now waits; nobody dials here.
-                Completion::AcceptFailed { .. } | Completion::Connected { .. } => {}
+                Completion::Connected { key, .. } | Completion::Closed { key, .. } => self.ended(key),
+                // What cannot be accepted now waits.
+                Completion::AcceptFailed { .. } => {}
             }
         }
         if self.io.wake_at.is_some_and(|at| at <= self.io.now) {
@@ -183,12 +203,26 @@ impl<P: Peer> State<P> {
         Ok(())
     }
 
-    /// Hands output to the driver, and closes what is to be closed.
+    fn ended(&mut self, key: Key) {
+        let output = self.io.connections.remove(&key);
+        self.driver.close(key, false);
+        if output.is_some_and(|output| output.close.is_none()) {
+            self.peer.on_closed(key, &mut self.io);
+        }
+    }
+
+    /// Dials, hands output to the driver, and closes what is to be closed.
     fn flush(&mut self) {
+        while let Some((key, address)) = self.io.dials.pop() {
+            if self.driver.connect(key, address).is_err() {
+                self.ended(key);
+            }
+        }
         let Self { driver, pool, io, .. } = self;
         io.connections.retain(|key, output| {
             while !output.waiting.is_empty()
                 && !output.sending
+                && !output.dialling
                 && output.close != Some(true)
                 && let len = output.waiting.len().min(CHUNK)
                 && let Some(mut block) = pool.take(len)

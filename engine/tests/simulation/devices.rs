@@ -1,7 +1,5 @@
 //! The client side: devices that publish, break off, come back and change their minds.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fleetwire_codec::{Properties, QoS, ReasonCode, TopicFilter, Version};
@@ -9,22 +7,9 @@ use fleetwire_engine::{
     At, Dial, DialError, DropReason, Event, Handler, LinkId, Outbox, Plan, PublishError, Shard, VerbError,
 };
 
-use super::ledger::{Shared, Stream};
+use super::ledger::Stream;
+use super::scene::Scene;
 use super::seeds::{self, Tally};
-
-/// What a scenario has drawn for its devices.
-#[derive(Clone, Debug)]
-pub(crate) struct Habits {
-    pub(crate) devices: u32,
-    pub(crate) qos_max: QoS,
-    pub(crate) payload_max: usize,
-    pub(crate) period: Duration,
-    pub(crate) keep_alive: Duration,
-    /// Chance of doing something rude at each turn of the schedule.
-    pub(crate) mischief: f64,
-    /// Sessions outlive their connections.
-    pub(crate) keeps_sessions: bool,
-}
 
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -40,43 +25,26 @@ pub(crate) struct Device {
 
 /// See the module.
 pub(crate) struct Devices {
-    habits: Habits,
+    scene: Scene,
     plan: Plan,
     random: fastrand::Rng,
     pub(crate) devices: Vec<Device>,
-    up: Shared,
-    down: Shared,
-    /// Nothing goes wrong on purpose any more.
-    pub(crate) calm: Arc<AtomicBool>,
     pub(crate) tally: Tally,
 }
 
 impl Devices {
-    pub(crate) fn new(
-        habits: Habits,
-        plan: Plan,
-        seed: u64,
-        (up, down): (Shared, Shared),
-        calm: Arc<AtomicBool>,
-    ) -> Self {
+    pub(crate) fn new(scene: &Scene, plan: Plan, seed: u64) -> Self {
         Self {
-            habits,
+            scene: scene.clone(),
             plan,
             random: fastrand::Rng::with_seed(seed),
             devices: Vec::new(),
-            up,
-            down,
-            calm,
             tally: Tally::default(),
         }
     }
 
-    fn is_calm(&self) -> bool {
-        self.calm.load(Ordering::Relaxed)
-    }
-
     /// What the devices still wait for; empty when all is well.
-    pub(crate) fn unrest(&self) -> Vec<String> {
+    pub(crate) fn unrest(&mut self) -> Vec<String> {
         let waits = self.devices.iter().enumerate().filter(|(_, device)| {
             !device.up || device.full_since.is_some() || device.subscribing > 0 || device.paused
         });
@@ -90,8 +58,8 @@ impl Devices {
             assert!(out.open(&self.plan, 0).is_err(), "it is refused for good");
             return;
         };
-        let first = out.now() + self.habits.period.mul_f64(self.random.f64());
-        out.every(link, first, self.habits.period).unwrap();
+        let first = out.now() + self.scene.habits.period.mul_f64(self.random.f64());
+        out.every(link, first, self.scene.habits.period).unwrap();
         let generation = self.devices.get(index).map_or(0, |device| device.generation + 1);
         let device = Device {
             link,
@@ -116,7 +84,7 @@ impl Devices {
 
     fn publish(&mut self, index: usize, out: &mut Outbox<'_>) {
         for _ in 0..self.random.usize(1..=4) {
-            let qos = match self.random.u8(0..=self.habits.qos_max as u8) {
+            let qos = match self.random.u8(0..=self.scene.habits.qos_max as u8) {
                 0 => QoS::AtMostOnce,
                 1 => QoS::AtLeastOnce,
                 _ => QoS::ExactlyOnce,
@@ -127,12 +95,13 @@ impl Devices {
                 qos,
             };
             let len = match self.random.u8(0..10) {
-                0 => self.habits.payload_max,
-                1 | 2 => self.random.usize(0..=self.habits.payload_max),
+                0 => self.scene.habits.payload_max,
+                1 | 2 => self.random.usize(0..=self.scene.habits.payload_max),
                 _ => self.random.usize(0..100),
             };
             let link = self.devices[index].link;
             let published = self
+                .scene
                 .up
                 .lock()
                 .unwrap()
@@ -210,13 +179,13 @@ impl Devices {
 
 impl Handler for Devices {
     fn on_start(&mut self, _: Shard, out: &mut Outbox<'_>) {
-        for index in 0..self.habits.devices as usize {
+        for index in 0..self.scene.habits.devices as usize {
             self.open(index, out);
         }
     }
 
     fn on_dial(&mut self, at: At, dial: &mut Dial<'_>) -> Result<(), DialError> {
-        if !self.is_calm() && self.random.f64() < 0.02 {
+        if !self.scene.is_calm() && self.random.f64() < 0.02 {
             self.tally.hit("dial refused");
             return Err(DialError::new("not today"));
         }
@@ -228,8 +197,8 @@ impl Handler for Devices {
         let generation = self.devices[at.token as usize].generation;
         dial.client_id(&format!("{}.{generation}", at.token))
             .version(version)
-            .keep_alive(self.habits.keep_alive);
-        if self.habits.keeps_sessions {
+            .keep_alive(self.scene.habits.keep_alive);
+        if self.scene.habits.keeps_sessions {
             dial.clean_start(false).session_expiry(Duration::from_secs(3600));
         }
         Ok(())
@@ -241,13 +210,13 @@ impl Handler for Devices {
         }
         // Completions count whatever has become of their link.
         match &event {
-            Event::Acked(ack) => return self.up.lock().unwrap().acked(&at.link.to_string(), ack),
-            Event::Refused(ack) => return self.up.lock().unwrap().refused(ack),
+            Event::Acked(ack) => return self.scene.up.lock().unwrap().acked(&at.link.to_string(), ack),
+            Event::Refused(ack) => return self.scene.up.lock().unwrap().refused(ack),
             Event::Dropped(dropped) => {
                 if matches!(dropped.why, DropReason::NotAccepted(_)) {
                     self.tally.hit("command dropped");
                 }
-                return self.up.lock().unwrap().dropped(dropped.token);
+                return self.scene.up.lock().unwrap().dropped(dropped.token);
             }
             _ => {}
         }
@@ -279,26 +248,26 @@ impl Handler for Devices {
             Event::Due(due) => {
                 assert!(due.intended <= at.now);
                 self.tally.add("slots missed", due.missed);
-                if self.devices[index].paused && (self.is_calm() || self.random.u8(0..3) == 0) {
+                if self.devices[index].paused && (self.scene.is_calm() || self.random.u8(0..3) == 0) {
                     self.devices[index].paused = false;
                     out.resume_reading(at.link);
                 }
                 // Whoever keeps payloads keeps blocks, and without blocks nothing is read.
-                for ledger in [&self.up, &self.down] {
+                for ledger in [&self.scene.up, &self.scene.down] {
                     ledger.lock().unwrap().let_go(self.random.usize(0..16));
                 }
-                if self.is_calm() {
+                if self.scene.is_calm() {
                     return;
                 }
                 self.publish(index, out);
-                if self.random.f64() < self.habits.mischief {
+                if self.random.f64() < self.scene.habits.mischief {
                     self.misbehave(index, out);
                 }
             }
             Event::Message(message) => {
                 assert!(self.devices[index].up);
-                let keep = !self.is_calm() && self.random.u8(0..4) == 0;
-                let mut down = self.down.lock().unwrap();
+                let keep = !self.scene.is_calm() && self.random.u8(0..4) == 0;
+                let mut down = self.scene.down.lock().unwrap();
                 let stream = down.receive(&message, keep);
                 down.let_go(self.random.usize(0..16));
                 assert_eq!(stream.device as usize, index, "somebody else's message");

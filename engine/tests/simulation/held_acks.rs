@@ -11,8 +11,8 @@ use fleetwire_engine::{
     SessionState, Shard, Slug, VerbError,
 };
 
+use super::scene;
 use super::seeds::{self, Tally};
-use super::two_engines;
 
 const RARE: &[&str] = &[
     "Stale",
@@ -264,25 +264,25 @@ fn scenario(seed: u64) -> Tally {
         side: Side::new(&mut random, messages, &calm),
     });
     let builder = Engine::builder()
-        .limits(two_engines::limits(&mut random))
+        .limits(scene::limits(&mut random))
         .seed(random.u64(..))
         .listen(sim.listener(address), None, 0);
     let server = sim
         .start(builder, |_| server.take().expect("there is one shard"))
         .unwrap();
     let mut device = Some(Device {
-        plan: two_engines::draw_plan(&mut random, None),
+        plan: scene::draw_plan(&mut random, None),
         receive_max: random.u16(1..20),
         keep_alive: Duration::from_secs(random.u64(1..10)),
         side: Side::new(&mut random, messages, &calm),
     });
     let builder = Engine::builder()
-        .limits(two_engines::limits(&mut random))
+        .limits(scene::limits(&mut random))
         .seed(random.u64(..));
     let client = sim
         .start(builder, |_| device.take().expect("there is one shard"))
         .unwrap();
-    sim.set_faults(two_engines::faults(&mut random));
+    sim.set_faults(scene::faults(&mut random));
     let wait = Duration::from_millis(random.u64(1000..60_000));
     sim.run_for(wait).unwrap();
     sim.set_faults(Faults::none());

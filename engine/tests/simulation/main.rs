@@ -13,6 +13,7 @@ mod held_acks;
 mod idle;
 mod ledger;
 mod regressions;
+mod scene;
 mod seeds;
 mod server;
 mod two_engines;

@@ -17,7 +17,9 @@ impl Tally {
     }
 
     pub(crate) fn add(&mut self, what: &'static str, count: u64) {
-        *self.0.entry(what).or_default() += count;
+        if count > 0 {
+            *self.0.entry(what).or_default() += count;
+        }
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

@@ -1,14 +1,13 @@
 //! The server side: accepts, refuses, delays, takes over, and sends every device messages of its own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fleetwire_codec::{Properties, QoS, ReasonCode};
 use fleetwire_engine::{At, Event, Handler, LinkId, Outbox, PublishError, SessionState, VerbError};
 
-use super::ledger::{Shared, Stream};
+use super::ledger::Stream;
+use super::scene::Scene;
 use super::seeds::{self, Tally};
 
 #[derive(Debug)]
@@ -24,71 +23,51 @@ struct Guest {
 
 /// See the module.
 pub(crate) struct Server {
+    scene: Scene,
     random: fastrand::Rng,
-    payload_max: usize,
-    qos_max: QoS,
-    mischief: f64,
     guests: BTreeMap<LinkId, Guest>,
-    keeps_sessions: bool,
     /// Sessions without a connection, by client identifier.
     sessions: BTreeMap<String, SessionState>,
     at_end: bool,
-    up: Shared,
-    down: Shared,
-    calm: Arc<AtomicBool>,
     pub(crate) tally: Tally,
 }
 
 impl Server {
-    pub(crate) fn new(
-        habits: &super::devices::Habits,
-        seed: u64,
-        (up, down): (Shared, Shared),
-        calm: Arc<AtomicBool>,
-    ) -> Self {
+    pub(crate) fn new(scene: &Scene, seed: u64) -> Self {
         Self {
+            scene: scene.clone(),
             random: fastrand::Rng::with_seed(seed),
-            payload_max: habits.payload_max,
-            qos_max: habits.qos_max,
-            mischief: habits.mischief,
             guests: BTreeMap::new(),
-            keeps_sessions: habits.keeps_sessions,
             sessions: BTreeMap::new(),
             at_end: false,
-            up,
-            down,
-            calm,
             tally: Tally::default(),
         }
     }
 
-    fn is_calm(&self) -> bool {
-        self.calm.load(Ordering::Relaxed)
-    }
-
     fn sometimes(&mut self, chance: f64) -> bool {
-        !self.is_calm() && self.random.f64() < chance
+        !self.scene.is_calm() && self.random.f64() < chance
     }
 
     /// Sessions without a connection are thrown away, and no more are kept: their messages lie in the shard's buffers.
     pub(crate) fn forget_sessions(&mut self) {
         self.at_end = true;
         for session in std::mem::take(&mut self.sessions).into_keys() {
-            self.down.lock().unwrap().forget(&session);
+            self.scene.down.lock().unwrap().forget(&session);
         }
     }
 
-    pub(crate) fn guests(&self) -> usize {
-        self.guests.len()
-    }
-
-    /// What guests still wait for.
-    pub(crate) fn unrest(&self) -> Vec<String> {
+    /// What guests still wait for, and guests that are missing or too many.
+    pub(crate) fn unrest(&mut self) -> Vec<String> {
         let waits = self
             .guests
             .iter()
             .filter(|(_, guest)| !guest.up || guest.full || guest.paused);
-        waits.map(|(link, guest)| format!("{link}: {guest:?}")).collect()
+        let mut unrest: Vec<String> = waits.map(|(link, guest)| format!("{link}: {guest:?}")).collect();
+        let devices = self.scene.habits.devices as usize;
+        if self.guests.len() != devices {
+            unrest.push(format!("{} guests for {devices} devices", self.guests.len()));
+        }
+        unrest
     }
 
     fn connect(&mut self, at: At, client_id: &str, keep_alive_secs: u16, out: &mut Outbox<'_>) {
@@ -125,10 +104,10 @@ impl Server {
             .collect::<Vec<_>>()
         {
             self.sessions.remove(&gone);
-            self.down.lock().unwrap().forget(&gone);
+            self.scene.down.lock().unwrap().forget(&gone);
         }
         let delay = match self.random.u8(0..4) {
-            0 if !self.is_calm() => Duration::from_millis(self.random.u64(0..2000)),
+            0 if !self.scene.is_calm() => Duration::from_millis(self.random.u64(0..2000)),
             _ => Duration::ZERO,
         };
         let refuse = self.sometimes(0.03);
@@ -168,7 +147,7 @@ impl Server {
         let Some(guest) = self.guests.get_mut(&link) else {
             return;
         };
-        let accepted = if self.keeps_sessions {
+        let accepted = if self.scene.habits.keeps_sessions {
             let state = self.sessions.remove(&guest.client_id);
             out.accept_session(link, state, Properties::EMPTY, keep_alive_secs)
                 .map_err(|(error, state)| {
@@ -210,7 +189,7 @@ impl Server {
             return;
         };
         for _ in 0..self.random.usize(1..=5) {
-            let qos = match self.random.u8(0..=self.qos_max as u8) {
+            let qos = match self.random.u8(0..=self.scene.habits.qos_max as u8) {
                 0 => QoS::AtMostOnce,
                 1 => QoS::AtLeastOnce,
                 _ => QoS::ExactlyOnce,
@@ -221,11 +200,12 @@ impl Server {
                 qos,
             };
             let len = match self.random.u8(0..10) {
-                0 => self.payload_max,
-                1 | 2 => self.random.usize(0..=self.payload_max),
+                0 => self.scene.habits.payload_max,
+                1 | 2 => self.random.usize(0..=self.scene.habits.payload_max),
                 _ => self.random.usize(0..100),
             };
             match self
+                .scene
                 .down
                 .lock()
                 .unwrap()
@@ -250,15 +230,15 @@ impl Server {
         if let Some((_, keep_alive_secs)) = guest.answer.take() {
             return self.accept(at.link, keep_alive_secs, out);
         }
-        if guest.paused && (self.calm.load(Ordering::Relaxed) || self.random.bool()) {
+        if guest.paused && (self.scene.is_calm() || self.random.bool()) {
             guest.paused = false;
             out.resume_reading(at.link);
         }
-        if self.is_calm() {
+        if self.scene.is_calm() {
             return;
         }
         self.publish(at, out);
-        if self.sometimes(self.mischief) {
+        if self.sometimes(self.scene.habits.mischief) {
             match self.random.u8(0..4) {
                 0 => out.abort(at.link),
                 1 => out.disconnect(at.link, ReasonCode::ServerBusy, Properties::EMPTY),
@@ -296,7 +276,7 @@ impl Handler for Server {
             Event::Message(message) => {
                 assert!(self.guests.get(&at.link).is_some_and(|guest| guest.up));
                 let keep = self.sometimes(0.25);
-                let mut up = self.up.lock().unwrap();
+                let mut up = self.scene.up.lock().unwrap();
                 up.receive(&message, keep);
                 up.let_go(self.random.usize(0..16));
             }
@@ -311,10 +291,10 @@ impl Handler for Server {
             }
             Event::Acked(ack) => {
                 let session = &self.guests[&at.link].client_id;
-                self.down.lock().unwrap().acked(session, &ack);
+                self.scene.down.lock().unwrap().acked(session, &ack);
             }
-            Event::Refused(ack) => self.down.lock().unwrap().refused(&ack),
-            Event::Dropped(dropped) => self.down.lock().unwrap().dropped(dropped.token),
+            Event::Refused(ack) => self.scene.down.lock().unwrap().refused(&ack),
+            Event::Dropped(dropped) => self.scene.down.lock().unwrap().dropped(dropped.token),
             Event::Due(_) => self.due(at, out),
             Event::Writable => {
                 let guest = self.guests.get_mut(&at.link).expect("a guest");

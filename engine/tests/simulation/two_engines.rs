@@ -1,21 +1,16 @@
 //! Two engines, client and server role, with everything that can go wrong between them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
 use fleetwire_codec::QoS;
-use fleetwire_codec::buffer::HOT_BLOCK_LEN;
-use fleetwire_engine::sim::{Faults, Sim, SimEngine};
-use fleetwire_engine::{Backoff, Engine, Limits, Plan, Way};
-
+use fleetwire_engine::Engine;
+use fleetwire_engine::sim::SimEngine;
 use fleetwire_tls::{
     ClientAuth, ClientConfig, ClientConfigBuilder, Identity, RecordLayer, ServerConfig, ServerConfigBuilder,
-    ServerName, Versions,
+    Versions,
 };
 
-use super::devices::{Devices, Habits};
-use super::ledger::{Ledger, Stream};
+use super::devices::Devices;
+use super::ledger::Stream;
+use super::scene::{Scene, draw_plan, limits};
 use super::seeds::{self, Tally};
 use super::server::Server;
 
@@ -96,88 +91,6 @@ fn two_engines_tls() {
     });
 }
 
-fn chance(random: &mut fastrand::Rng, most: f64) -> f64 {
-    if random.bool() {
-        return 0.0;
-    }
-    // Evenly over the orders of magnitude: a fault now and then finds other things than a fault each time.
-    most * 10f64.powf(-3.0 * random.f64())
-}
-
-pub(crate) fn faults(random: &mut fastrand::Rng) -> Faults {
-    let millis = |random: &mut fastrand::Rng, most| Duration::from_millis(random.u64(0..=most));
-    let mut faults = Faults::none();
-    faults.delay = millis(random, 50);
-    faults.jitter = millis(random, 200);
-    faults.window = 1 << random.u32(8..17);
-    faults.short_read = chance(random, 0.9);
-    faults.short_write = chance(random, 0.9);
-    faults.read_would_block = chance(random, 0.5);
-    faults.write_would_block = chance(random, 0.5);
-    faults.write_would_block_max = millis(random, 3000);
-    faults.reset = chance(random, 0.05);
-    faults.reset_discards = chance(random, 1.0);
-    faults.half_close = chance(random, 0.05);
-    faults.silence = chance(random, 0.05);
-    faults.stall = chance(random, 0.05);
-    faults.stall_max = millis(random, 20_000);
-    faults.connect_error = chance(random, 0.2);
-    faults.connect_refused = chance(random, 0.3);
-    faults.connect_silence = chance(random, 0.2);
-    faults.accept_failure = chance(random, 0.2);
-    faults.slow_pass = chance(random, 0.1);
-    faults.slow_pass_max = millis(random, 500);
-    faults.clock_jump = chance(random, 0.01);
-    faults.clock_jump_max = millis(random, 60_000);
-    faults
-}
-
-pub(crate) fn limits(random: &mut fastrand::Rng) -> Limits {
-    let some = |random: &mut fastrand::Rng, low: u32, high: u32| 1usize << random.u32(low..=high);
-    Limits::default()
-        .handshakes_max(random.usize(1..10))
-        .output_bytes_max(some(random, 11, 18))
-        .in_flight_max(random.u16(1..50))
-        .buffer_bytes_max(Limits::BUFFER_BYTES_MIN + some(random, 0, 20))
-        .retained_bytes_max(some(random, 10, 20))
-        .ack_timeout(Duration::from_millis(random.u64(1..10_000)))
-        .accept_timeout(Duration::from_millis(random.u64(500..10_000)))
-        .pingresp_timeout(Duration::from_millis(random.u64(500..10_000)))
-        .linger_timeout(Duration::from_millis(random.u64(10..3_000)))
-        .commands_max(random.usize(1..50))
-}
-
-pub(crate) fn draw_habits(random: &mut fastrand::Rng) -> Habits {
-    Habits {
-        devices: random.u32(1..8),
-        qos_max: [QoS::AtLeastOnce, QoS::ExactlyOnce][random.usize(0..2)],
-        payload_max: 1 << random.u32(6..15),
-        period: Duration::from_millis(random.u64(100..2000)),
-        keep_alive: Duration::from_secs(random.u64(1..20)),
-        mischief: chance(random, 0.3),
-        keeps_sessions: random.bool(),
-    }
-}
-
-pub(crate) fn draw_plan(random: &mut fastrand::Rng, tls: Option<ClientConfig>) -> Plan {
-    let mut way = match tls {
-        Some(config) => Way::tls(
-            "10.0.0.1",
-            1883,
-            config,
-            ServerName::parse("server.test").unwrap(),
-        ),
-        None => Way::tcp("10.0.0.1", 1883),
-    };
-    way.resolve().unwrap();
-    Plan::new(way)
-        .connect_timeout(Duration::from_millis(random.u64(500..10_000)))
-        .backoff(Backoff::new(
-            Duration::from_millis(random.u64(1..500)),
-            Duration::from_millis(random.u64(500..5_000)),
-        ))
-}
-
 /// Both sides' configurations, with keys that serve for a few records only.
 fn tls(random: &mut fastrand::Rng, identity: &Identity) -> (ClientConfig, ServerConfig) {
     let versions = [Versions::Tls12, Versions::Tls13, Versions::Both][random.usize(0..3)];
@@ -197,121 +110,48 @@ fn tls(random: &mut fastrand::Rng, identity: &Identity) -> (ClientConfig, Server
 
 fn scenario(seed: u64, identity: Option<&Identity>) -> Tally {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut sim = Sim::new(random.u64(..));
-    let habits = draw_habits(&mut random);
-    let (up, down) = (Ledger::shared("up"), Ledger::shared("down"));
-    for ledger in [&up, &down] {
-        ledger.lock().unwrap().redelivers = habits.keeps_sessions;
-    }
-    let calm = Arc::new(AtomicBool::new(false));
+    let (scene, mut sim) = Scene::new(&mut random);
     let address = "10.0.0.1:1883".parse().unwrap();
     let (client_tls, server_tls) = identity.map(|identity| tls(&mut random, identity)).unzip();
-    let make = |seed| {
-        Server::new(
-            &habits,
-            seed,
-            (Arc::clone(&up), Arc::clone(&down)),
-            Arc::clone(&calm),
-        )
-    };
     let builder = Engine::builder()
         .limits(limits(&mut random))
         .seed(random.u64(..))
         .listen(sim.listener(address), server_tls, 0);
-    let server_seed = random.u64(..);
-    let server = sim.start(builder, |_| make(server_seed)).unwrap();
+    let mut handler = Some(Server::new(&scene, random.u64(..)));
+    let server = sim
+        .start(builder, |_| handler.take().expect("there is one shard"))
+        .unwrap();
 
     let plan = draw_plan(&mut random, client_tls);
     let builder = Engine::builder()
         .limits(limits(&mut random))
         .seed(random.u64(..))
         .connect_rate(if random.bool() { f64::INFINITY } else { 5.0 });
-    let seed = random.u64(..);
-    let devices = Devices::new(
-        habits.clone(),
-        plan,
-        seed,
-        (Arc::clone(&up), Arc::clone(&down)),
-        Arc::clone(&calm),
-    );
-    let mut devices = Some(devices);
+    let mut handler = Some(Devices::new(&scene, plan, random.u64(..)));
     let client = sim
-        .start(builder, |_| devices.take().expect("there is one shard"))
+        .start(builder, |_| handler.take().expect("there is one shard"))
         .unwrap();
 
     let mut tally = Tally::default();
-    sim.set_faults(faults(&mut random));
-    for _ in 0..random.u32(5..60) {
-        sim.run_for(Duration::from_millis(random.u64(10..2000))).unwrap();
-        command(&client, &mut random, &up, &mut tally);
-    }
-
-    // An engine may also be shut down while everything goes wrong; otherwise it heals, and has to come to rest.
-    let heals = random.u8(0..3) > 0;
-    if !heals {
+    scene.storm(&mut sim, &mut random, |random| {
+        command(&client, random, &scene.up, &mut tally)
+    });
+    let unrest = || {
+        let mut unrest = client.with_handler(0, Devices::unrest).unwrap_or_default();
+        unrest.extend(server.with_handler(0, Server::unrest).unwrap_or_default());
+        unrest
+    };
+    if !scene.calm_down(&mut sim, &mut random, unrest) {
         tally.hit("shut down in bad weather");
-    } else {
-        sim.set_faults(Faults::none());
-        calm.store(true, Ordering::Relaxed);
-    }
-    for ledger in [&up, &down] {
-        ledger.lock().unwrap().keep_nothing();
-    }
-    let at_rest = !heals
-        || sim
-            .run_until(Duration::from_secs(300), || {
-                let devices = client.with_handler(0, |devices| devices.unrest().is_empty());
-                let guests = server.with_handler(0, |server| {
-                    server.unrest().is_empty() && server.guests() == habits.devices as usize
-                });
-                let pending = up.lock().unwrap().pending() + down.lock().unwrap().pending();
-                devices == Some(true) && guests == Some(true) && pending == 0
-            })
-            .unwrap();
-    if !at_rest {
-        panic!(
-            "no rest: {:?}; {:?}; {} and {} pending; {habits:?}",
-            client.with_handler(0, |devices| devices.unrest()),
-            server.with_handler(0, |server| server.unrest()),
-            up.lock().unwrap().pending(),
-            down.lock().unwrap().pending(),
-        );
     }
     // What was offered at the last moment still counts.
-    command(&client, &mut random, &up, &mut tally);
-    let shut =
-        |sim: &mut Sim, ended: &dyn Fn() -> bool| sim.run_until(Duration::from_secs(200), ended).unwrap();
-    client.begin_shutdown(Duration::from_secs(5));
-    assert!(shut(&mut sim, &|| client.has_ended()), "the client does not end");
+    command(&client, &mut random, &scene.up, &mut tally);
+    scene.shut_down(&mut sim, &client);
     server.with_handler(0, Server::forget_sessions);
-    server.begin_shutdown(Duration::from_secs(5));
-    assert!(shut(&mut sim, &|| server.has_ended()), "the server does not end");
-    // What was held up on its way arrives at last.
-    sim.set_faults(Faults::none());
-    sim.run_for(Duration::from_secs(60)).unwrap();
-
-    for ledger in [&up, &down] {
-        let ledger = ledger.lock().unwrap();
-        ledger.assert_settled();
-        tally.add("messages", ledger.received);
-        tally.add("acknowledged", ledger.acked);
-        tally.add("dropped", ledger.dropped);
-        tally.add("received again", ledger.again);
-    }
-    assert_eq!(sim.sockets(), 0, "sockets are left");
-    for stats in [client.stats(), server.stats()] {
-        assert_eq!((stats.links, stats.links_up), (0, 0));
-        assert_eq!(
-            stats.buffer_bytes, HOT_BLOCK_LEN as u64,
-            "buffers are lost: {stats:?}"
-        );
-        assert_eq!(stats.parked_bytes, 0);
-    }
+    scene.shut_down(&mut sim, &server);
+    scene.settle(&mut sim, &[client.stats(), server.stats()], &mut tally);
     client.with_handler(0, |devices| tally.merge(&devices.tally));
     server.with_handler(0, |server| tally.merge(&server.tally));
-    for (what, count) in sim.reached().each().filter(|(_, count)| *count > 0) {
-        tally.add(what, count);
-    }
     tally
 }
 

@@ -56,6 +56,11 @@ impl SimDriver {
         self.pending.load(Ordering::Acquire) || self.world.borrow().is_ready(self.owner)
     }
 
+    /// The clock.
+    pub(crate) fn now(&self) -> Instant {
+        self.world.borrow().now()
+    }
+
     /// When reading that found no memory goes on.
     pub(crate) fn rests_until(&self) -> Option<Instant> {
         self.world.borrow().rests_until(self.owner)

@@ -1,26 +1,24 @@
-//! Our devices against the server role of mqtt-protocol-core, a state machine by other people: both ends do not share
-//! our misreadings. Whatever it calls an error is one of ours.
+//! Our devices against its server role.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fleetwire_codec::QoS;
-use fleetwire_codec::buffer::HOT_BLOCK_LEN;
 use fleetwire_engine::Engine;
-use fleetwire_engine::sim::{Faults, Peer, PeerIo, Sim};
+use fleetwire_engine::sim::{Peer, PeerIo};
 use mqtt_protocol_core::mqtt::connection::{Event, TimerKind};
-use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Qos, v3_1_1, v5_0};
+use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, v3_1_1, v5_0};
 use mqtt_protocol_core::mqtt::result_code::{
     ConnectReasonCode, ConnectReturnCode, SubackReasonCode, SubackReturnCode, UnsubackReasonCode,
 };
 use mqtt_protocol_core::mqtt::{Connection, Version, common::Cursor, role};
 
-use super::devices::Devices;
-use super::ledger::{Ledger, Shared, Stream};
-use super::seeds::{self, Tally};
-use super::two_engines::{command, draw_habits, draw_plan, faults, limits};
+use super::IN_FLIGHT_MAX;
+use crate::devices::Devices;
+use crate::ledger::Stream;
+use crate::scene::{Scene, draw_plan, limits};
+use crate::seeds::{self, Tally};
+use crate::two_engines::command;
 
 /// Without these a run would prove little.
 const RARE: &[&str] = &[
@@ -42,8 +40,6 @@ const RARE: &[&str] = &[
 const TICK: Duration = Duration::from_millis(500);
 /// How long CONNECT may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Publishes that it has in flight to one device.
-const IN_FLIGHT_MAX: usize = 20;
 
 #[test]
 fn foreign_server() {
@@ -61,11 +57,8 @@ struct Guest {
 
 struct Foreign {
     random: fastrand::Rng,
-    qos_max: QoS,
     guests: BTreeMap<u32, Guest>,
-    up: Shared,
-    down: Shared,
-    calm: Arc<AtomicBool>,
+    scene: Scene,
     tally: Tally,
 }
 
@@ -113,12 +106,24 @@ impl Peer for Foreign {
 }
 
 impl Foreign {
-    fn is_calm(&self) -> bool {
-        self.calm.load(Ordering::Relaxed)
+    /// What guests still wait for, and guests that are missing or too many.
+    fn unrest(&self) -> Vec<String> {
+        let waits = self
+            .guests
+            .iter()
+            .filter(|(_, guest)| !guest.in_flight.is_empty());
+        let mut unrest: Vec<String> = waits
+            .map(|(connection, guest)| format!("connection {connection}: {:?}", guest.in_flight))
+            .collect();
+        let devices = self.scene.habits.devices as usize;
+        if self.guests.len() != devices {
+            unrest.push(format!("{} guests for {devices} devices", self.guests.len()));
+        }
+        unrest
     }
 
     fn tick(&mut self, connection: u32, io: &mut PeerIo) {
-        let calm = self.is_calm();
+        let calm = self.scene.is_calm();
         let Some(guest) = self.guests.get_mut(&connection) else {
             return;
         };
@@ -167,42 +172,21 @@ impl Foreign {
             let Some(device) = guest.device.filter(|_| guest.in_flight.len() < IN_FLIGHT_MAX) else {
                 return;
             };
-            let (qos, their_qos) = match self.random.u8(0..=self.qos_max as u8) {
-                0 => (QoS::AtMostOnce, Qos::AtMostOnce),
-                1 => (QoS::AtLeastOnce, Qos::AtLeastOnce),
-                _ => (QoS::ExactlyOnce, Qos::ExactlyOnce),
-            };
-            let stream = Stream {
-                device,
-                topic: self.random.u8(0..3),
-                qos,
-            };
-            let (topic, seq, payload) = self.down.lock().unwrap().send(stream, self.random.usize(0..3000));
-            let packet_id = match qos {
+            let stream = super::draw(&mut self.random, device, self.scene.habits.qos_max);
+            let (topic, seq, payload) = self
+                .scene
+                .down
+                .lock()
+                .unwrap()
+                .send(stream, self.random.usize(0..3000));
+            let packet_id = match stream.qos {
                 QoS::AtMostOnce => None,
                 _ => Some(guest.mqtt.acquire_packet_id().unwrap()),
             };
             if let Some(packet_id) = packet_id {
                 guest.in_flight.insert(packet_id, (stream, seq));
             }
-            let packet: Packet = if guest.version == Version::V5_0 {
-                let publish = v5_0::Publish::builder().topic_name(topic).unwrap().qos(their_qos);
-                let publish = match packet_id {
-                    Some(packet_id) => publish.packet_id(packet_id),
-                    None => publish,
-                };
-                publish.payload(payload).build().unwrap().into()
-            } else {
-                let publish = v3_1_1::Publish::builder()
-                    .topic_name(topic)
-                    .unwrap()
-                    .qos(their_qos);
-                let publish = match packet_id {
-                    Some(packet_id) => publish.packet_id(packet_id),
-                    None => publish,
-                };
-                publish.payload(payload).build().unwrap().into()
-            };
+            let packet = super::publish(guest.version, topic, stream.qos, packet_id, payload);
             let events = guest.mqtt.send(packet);
             self.handle(connection, events, io);
         }
@@ -226,7 +210,7 @@ impl Foreign {
                     let guest = self.guests.get_mut(&connection);
                     let sent = guest.and_then(|guest| guest.in_flight.remove(&packet_id));
                     if let Some((stream, seq)) = sent {
-                        self.down.lock().unwrap().assert_received(stream, seq);
+                        self.scene.down.lock().unwrap().assert_received(stream, seq);
                         self.tally.hit(match stream.qos {
                             QoS::ExactlyOnce => "foreign: QoS 2 acknowledged",
                             _ => "foreign: QoS 1 acknowledged",
@@ -252,6 +236,11 @@ impl Foreign {
     }
 
     fn received(&mut self, connection: u32, packet: Packet, io: &mut PeerIo) {
+        let stream = super::take(&mut self.scene.up.lock().unwrap(), &packet);
+        if let Some(stream) = stream {
+            let guest = self.guests.get(&connection).expect("a guest");
+            assert_eq!(guest.device, Some(stream.device), "somebody else's message");
+        }
         match packet {
             Packet::V5_0Connect(connect) => {
                 self.welcome(connection, connect.client_id(), Version::V5_0, io);
@@ -266,22 +255,6 @@ impl Foreign {
                     .session_present(false)
                     .return_code(ConnectReturnCode::Accepted);
                 self.send(connection, connack.build().unwrap(), io);
-            }
-            Packet::V5_0Publish(publish) => {
-                self.message(
-                    connection,
-                    publish.topic_name(),
-                    (publish.qos(), publish.dup()),
-                    publish.payload().as_slice(),
-                );
-            }
-            Packet::V3_1_1Publish(publish) => {
-                self.message(
-                    connection,
-                    publish.topic_name(),
-                    (publish.qos(), publish.dup()),
-                    publish.payload().as_slice(),
-                );
             }
             Packet::V5_0Subscribe(subscribe) => {
                 let suback = v5_0::Suback::builder()
@@ -326,103 +299,44 @@ impl Foreign {
             guest.device = Some(device);
         }
     }
-
-    fn message(&self, connection: u32, topic: &str, (qos, dup): (Qos, bool), payload: &[u8]) {
-        let qos = match qos {
-            Qos::AtMostOnce => QoS::AtMostOnce,
-            Qos::AtLeastOnce => QoS::AtLeastOnce,
-            Qos::ExactlyOnce => QoS::ExactlyOnce,
-        };
-        let stream = self.up.lock().unwrap().take(topic, qos, dup, payload);
-        let guest = self.guests.get(&connection).expect("a guest");
-        assert_eq!(guest.device, Some(stream.device), "somebody else's message");
-    }
 }
 
 fn scenario(seed: u64) -> Tally {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut sim = Sim::new(random.u64(..));
-    let habits = draw_habits(&mut random);
-    let (up, down) = (Ledger::shared("up"), Ledger::shared("down"));
-    let calm = Arc::new(AtomicBool::new(false));
+    let (scene, mut sim) = Scene::new(&mut random);
+    // It keeps no sessions.
+    for ledger in [&scene.up, &scene.down] {
+        ledger.lock().unwrap().redelivers = false;
+    }
     let foreign = Foreign {
         random: fastrand::Rng::with_seed(random.u64(..)),
-        qos_max: habits.qos_max,
         guests: BTreeMap::new(),
-        up: Arc::clone(&up),
-        down: Arc::clone(&down),
-        calm: Arc::clone(&calm),
+        scene: scene.clone(),
         tally: Tally::default(),
     };
     let foreign = sim.serve("10.0.0.1:1883".parse().unwrap(), foreign).unwrap();
     let plan = draw_plan(&mut random, None);
     let builder = Engine::builder().limits(limits(&mut random)).seed(random.u64(..));
-    let seed = random.u64(..);
-    let devices = Devices::new(
-        habits.clone(),
-        plan,
-        seed,
-        (Arc::clone(&up), Arc::clone(&down)),
-        Arc::clone(&calm),
-    );
-    let mut devices = Some(devices);
+    let mut handler = Some(Devices::new(&scene, plan, random.u64(..)));
     let client = sim
-        .start(builder, |_| devices.take().expect("there is one shard"))
+        .start(builder, |_| handler.take().expect("there is one shard"))
         .unwrap();
 
     let mut tally = Tally::default();
-    sim.set_faults(faults(&mut random));
-    for _ in 0..random.u32(5..60) {
-        sim.run_for(Duration::from_millis(random.u64(10..2000))).unwrap();
-        command(&client, &mut random, &up, &mut tally);
+    scene.storm(&mut sim, &mut random, |random| {
+        command(&client, random, &scene.up, &mut tally)
+    });
+    let unrest = || {
+        let mut unrest = client.with_handler(0, Devices::unrest).unwrap_or_default();
+        unrest.extend(foreign.with(|foreign, _| foreign.unrest()).unwrap_or_default());
+        unrest
+    };
+    if !scene.calm_down(&mut sim, &mut random, unrest) {
+        tally.hit("shut down in bad weather");
     }
-    sim.set_faults(Faults::none());
-    calm.store(true, Ordering::Relaxed);
-    for ledger in [&up, &down] {
-        ledger.lock().unwrap().keep_nothing();
-    }
-    let at_rest = sim
-        .run_until(Duration::from_secs(300), || {
-            let devices = client.with_handler(0, |devices| devices.unrest().is_empty());
-            let guests = foreign.with(|foreign, _| {
-                foreign.guests.len() == habits.devices as usize
-                    && foreign.guests.values().all(|guest| guest.in_flight.is_empty())
-            });
-            devices == Some(true) && guests == Some(true) && up.lock().unwrap().pending() == 0
-        })
-        .unwrap();
-    assert!(
-        at_rest,
-        "no rest: {:?}; {} guests; {} pending; {habits:?}",
-        client.with_handler(0, |devices| devices.unrest()),
-        foreign
-            .with(|foreign, _| foreign.guests.len())
-            .unwrap_or_default(),
-        up.lock().unwrap().pending(),
-    );
-    client.begin_shutdown(Duration::from_secs(5));
-    let ended = sim
-        .run_until(Duration::from_secs(30), || client.has_ended())
-        .unwrap();
-    assert!(ended, "the client does not end");
-    sim.run_for(Duration::from_secs(60)).unwrap();
-
-    for ledger in [&up, &down] {
-        let ledger = ledger.lock().unwrap();
-        ledger.assert_settled();
-        tally.add("messages", ledger.received);
-    }
-    assert_eq!(sim.sockets(), 0, "sockets are left");
-    let stats = client.stats();
-    assert_eq!((stats.links, stats.links_up), (0, 0));
-    assert_eq!(
-        stats.buffer_bytes, HOT_BLOCK_LEN as u64,
-        "buffers are lost: {stats:?}"
-    );
+    scene.shut_down(&mut sim, &client);
+    scene.settle(&mut sim, &[client.stats()], &mut tally);
     client.with_handler(0, |devices| tally.merge(&devices.tally));
     foreign.with(|foreign, _| tally.merge(&foreign.tally));
-    for (what, count) in sim.reached().each().filter(|(_, count)| *count > 0) {
-        tally.add(what, count);
-    }
     tally
 }
