@@ -73,8 +73,8 @@ impl Contexts {
     }
 }
 
-/// What aws-lc allocates for one key of any algorithm, `EVP_AEAD_CTX` of 584 bytes, with the allocator's header.
-const CONTEXT_LEN: usize = 592;
+/// What aws-lc allocates for one key of any algorithm, `EVP_AEAD_CTX` of 584 bytes behind their length, in a block of malloc's.
+const CONTEXT_LEN: usize = 608;
 /// Far more than are worth their memory.
 const PLACES_MAX: usize = 1 << 24;
 

@@ -1,6 +1,7 @@
 //! What established sessions cost: memory by the resident set, since the crypto library allocates where a Rust allocator
 //! does not see it, and allocations of records by a counting allocator.
 
+mod c_heap;
 mod world;
 
 use fleetwire_tls::{Opened, RecordLayer, Scratch, TlsSession, Versions};
