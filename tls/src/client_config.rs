@@ -1,24 +1,20 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    SupportedProtocolVersion,
     client::{Resumption, WebPkiServerVerifier},
     crypto::CryptoProvider,
     sign::SingleCertAndKey,
-    version::{TLS12, TLS13},
 };
 
-use crate::key_log::KeyLogFile;
-use crate::provider::{KeyExchangeGroup, Parameters, provider};
 #[cfg(test)]
 use crate::resumption::DeviceSessions;
 use crate::{
     config_error::ConfigError,
     identity::Identity,
-    records::RecordLayer,
     resumption::{Credentials, SessionCache},
     roots::Roots,
     secrets::SecretCatcher,
+    settings::{Common, Protection, Versions, check_alpn, common_settings, refused},
     verifier::{AcceptAnyServer, NotingVerifier},
 };
 
@@ -35,8 +31,7 @@ struct Inner {
     base: rustls::ClientConfig,
     /// `None` when verification is switched off.
     verifier: Option<Arc<WebPkiServerVerifier>>,
-    record_layer: RecordLayer,
-    records_per_key_max: Option<u64>,
+    protection: Protection,
     /// `None` when nothing is resumed.
     sessions: Option<SessionCache>,
 }
@@ -100,16 +95,8 @@ impl ClientConfig {
                 .dangerous()
                 .set_certificate_verifier(Arc::<NotingVerifier>::clone(verifier));
         }
-        let secrets = match self.inner.record_layer {
-            RecordLayer::InPlace => {
-                let records_max = self.inner.records_per_key_max.unwrap_or(u64::MAX);
-                let secrets = Arc::new(SecretCatcher::new(Arc::clone(&config.key_log), records_max));
-                config.key_log = Arc::<SecretCatcher>::clone(&secrets);
-                config.enable_secret_extraction = true;
-                Some(secrets)
-            }
-            RecordLayer::Rustls => None,
-        };
+        let protection = &self.inner.protection;
+        let secrets = protection.catch_secrets(&mut config.key_log, &mut config.enable_secret_extraction);
         Ok(ForConnection {
             rustls: Arc::new(config),
             verifier,
@@ -131,12 +118,8 @@ impl fmt::Debug for ClientConfig {
 pub struct ClientConfigBuilder {
     roots: Option<Roots>,
     alpn: Vec<Vec<u8>>,
-    versions: Versions,
     no_verification: bool,
-    record_layer: RecordLayer,
-    records_per_key_max: Option<u64>,
-    parameters: Parameters,
-    key_log: Option<KeyLogFile>,
+    common: Common,
     resumption_devices_max: usize,
 }
 
@@ -160,49 +143,7 @@ impl ClientConfigBuilder {
         self
     }
 
-    /// The versions of TLS to offer.
-    #[must_use]
-    pub fn versions(mut self, versions: Versions) -> Self {
-        self.versions = versions;
-        self
-    }
-
-    /// The cipher suites to allow, by their IANA names (`TLS13_AES_128_GCM_SHA256`), in order of preference; all that
-    /// rustls has unless it is said.
-    #[must_use]
-    pub fn cipher_suites(mut self, names: &[&str]) -> Self {
-        self.parameters.cipher_suites = names.iter().map(|name| (*name).to_owned()).collect();
-        self
-    }
-
-    /// The groups for the key exchange, in order of preference; X25519, P-256 and P-384 unless it is said.
-    #[must_use]
-    pub fn key_exchange_groups(mut self, groups: &[KeyExchangeGroup]) -> Self {
-        self.parameters.key_exchange_groups = groups.to_vec();
-        self
-    }
-
-    /// Writes the secrets of every connection to a file, so that its traffic can be read elsewhere.
-    #[must_use]
-    pub fn key_log_file(mut self, file: KeyLogFile) -> Self {
-        self.key_log = Some(file);
-        self
-    }
-
-    /// Who protects the records after the handshake.
-    #[must_use]
-    pub fn record_layer(mut self, record_layer: RecordLayer) -> Self {
-        self.record_layer = record_layer;
-        self
-    }
-
-    /// How many records a key may protect in place, if that is less than its algorithm allows (2^23 for AES-GCM, RFC 8446
-    /// section 5.5); at least 1. Then TLS 1.3 goes over to new keys, and TLS 1.2 has to close.
-    #[must_use]
-    pub fn records_per_key_max(mut self, records: u64) -> Self {
-        self.records_per_key_max = Some(records.max(1));
-        self
-    }
+    common_settings!();
 
     /// Lets devices resume their sessions, at most so many devices; 0, as it is unless it is said, switches it off.
     ///
@@ -237,7 +178,7 @@ impl ClientConfigBuilder {
     /// If there are no roots, or an ALPN name is not usable.
     pub fn build(self) -> Result<ClientConfig, ConfigError> {
         check_alpn(&self.alpn)?;
-        let provider = provider(&self.parameters)?;
+        let provider = self.common.provider()?;
         let verifier = if self.no_verification {
             None
         } else {
@@ -245,48 +186,23 @@ impl ClientConfigBuilder {
             let builder = WebPkiServerVerifier::builder_with_provider(roots.store, Arc::clone(&provider));
             Some(builder.build().map_err(refused)?)
         };
-        let mut base = base(&provider, self.versions, verifier.clone())?;
+        let mut base = base(&provider, self.common.versions, verifier.clone())?;
         base.alpn_protocols = self.alpn;
         // The session compares the selected name itself, to say which one it was.
         base.check_selected_alpn = false;
         base.resumption = Resumption::disabled();
-        if let Some(file) = self.key_log {
+        if let Some(file) = self.common.key_log {
             base.key_log = Arc::new(file);
         }
         Ok(ClientConfig {
             inner: Arc::new(Inner {
                 base,
                 verifier,
-                record_layer: self.record_layer,
-                records_per_key_max: self.records_per_key_max,
+                protection: self.common.protection,
                 sessions: (self.resumption_devices_max > 0)
                     .then(|| SessionCache::new(self.resumption_devices_max)),
             }),
         })
-    }
-}
-
-/// The versions of TLS to offer or accept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Versions {
-    /// TLS 1.3 and 1.2.
-    #[default]
-    Both,
-    /// TLS 1.2 only (RFC 5246).
-    Tls12,
-    /// TLS 1.3 only (RFC 8446).
-    Tls13,
-}
-
-impl Versions {
-    pub(crate) fn as_rustls(self) -> &'static [&'static SupportedProtocolVersion] {
-        static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
-        let [tls13, tls12] = BOTH.each_ref();
-        match self {
-            Self::Both => &BOTH,
-            Self::Tls12 => std::slice::from_ref(tls12),
-            Self::Tls13 => std::slice::from_ref(tls13),
-        }
     }
 }
 
@@ -319,23 +235,6 @@ impl fmt::Display for ServerName {
 impl fmt::Debug for ServerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ServerName({self})")
-    }
-}
-
-/// RFC 7301 section 3.1: names are 1 to 255 bytes; a name twice in a list has no meaning.
-pub(crate) fn check_alpn(names: &[Vec<u8>]) -> Result<(), ConfigError> {
-    for (i, name) in names.iter().enumerate() {
-        let repeated = names.iter().take(i).any(|earlier| earlier == name);
-        if repeated || name.is_empty() || name.len() > 255 {
-            return Err(ConfigError::BadAlpn(name.clone()));
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn refused(error: impl fmt::Display) -> ConfigError {
-    ConfigError::Refused {
-        detail: error.to_string(),
     }
 }
 

@@ -90,6 +90,7 @@ mod roots;
 mod secrets;
 mod server_config;
 mod session;
+mod settings;
 mod verifier;
 mod x509;
 
@@ -101,7 +102,7 @@ mod tests;
 #[doc = include_str!("../../docs/TLS.md")]
 struct Page;
 
-pub use client_config::{ClientConfig, ClientConfigBuilder, ServerName, Versions};
+pub use client_config::{ClientConfig, ClientConfigBuilder, ServerName};
 pub use client_hello::{AlpnNames, ClientHello, Peek};
 pub use config_error::{ConfigError, IdentityError};
 pub use error::{Reason, TlsError};
@@ -113,3 +114,4 @@ pub use records::{Framing, Opened, RECORD_LEN_MAX, RecordLayer, Scratch};
 pub use roots::Roots;
 pub use server_config::{ClientAuth, Fallback, ServerConfig, ServerConfigBuilder, VerifiedClient};
 pub use session::{HANDSHAKE_LEN_MAX, Stage, TlsSession};
+pub use settings::Versions;

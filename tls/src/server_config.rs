@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 
 use rustls::{server::ResolvesServerCert, sign::CertifiedKey};
 
-use crate::{error::Reason, records::RecordLayer, secrets::SecretCatcher};
+use crate::{error::Reason, secrets::SecretCatcher, settings::Protection};
 
 pub use self::builder::{ClientAuth, Fallback, ServerConfigBuilder};
 use self::names::Names;
@@ -26,8 +26,7 @@ struct Inner {
     no_alpn: Other,
     /// For clients that offer only names that are not in the table.
     unknown_alpn: Other,
-    record_layer: RecordLayer,
-    records_per_key_max: Option<u64>,
+    protection: Protection,
     /// The names of this configuration, which have `None`, and of its domains.
     names: Names<Option<ServerConfig>>,
     /// Whether clients get it that ask for another name.
@@ -114,22 +113,13 @@ impl Choice {
         &self,
         server_name: Option<Box<str>>,
     ) -> (Arc<rustls::ServerConfig>, Option<Arc<SecretCatcher>>) {
-        let inner = &self.config.inner;
         let mut config = rustls::ServerConfig::clone(&self.service.rustls);
         config.cert_resolver = Arc::new(CertificateOf {
             server_name,
             resolver: config.cert_resolver,
         });
-        let secrets = match inner.record_layer {
-            RecordLayer::InPlace => {
-                let records_max = inner.records_per_key_max.unwrap_or(u64::MAX);
-                let secrets = Arc::new(SecretCatcher::new(Arc::clone(&config.key_log), records_max));
-                config.key_log = Arc::<SecretCatcher>::clone(&secrets);
-                config.enable_secret_extraction = true;
-                Some(secrets)
-            }
-            RecordLayer::Rustls => None,
-        };
+        let protection = &self.config.inner.protection;
+        let secrets = protection.catch_secrets(&mut config.key_log, &mut config.enable_secret_extraction);
         (Arc::new(config), secrets)
     }
 

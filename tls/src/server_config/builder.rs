@@ -8,13 +8,11 @@ use rustls::{
 
 use super::{ClientCheck, Entry, Inner, Names, Other, ServerConfig, Service, VerifiedClient, host_name};
 use crate::{
-    client_config::{Versions, check_alpn, refused},
     config_error::ConfigError,
     identity::Identity,
     key_log::KeyLogFile,
-    provider::{KeyExchangeGroup, Parameters, provider},
-    records::RecordLayer,
     roots::Roots,
+    settings::{Common, Versions, check_alpn, common_settings, refused},
     verifier::DeviceVerifier,
 };
 
@@ -65,16 +63,12 @@ pub struct ServerConfigBuilder {
     table: Vec<(Vec<u8>, ClientAuth)>,
     no_alpn: Fallback,
     unknown_alpn: Fallback,
-    versions: Versions,
-    record_layer: RecordLayer,
-    records_per_key_max: Option<u64>,
+    common: Common,
     server_names: Vec<Box<str>>,
     domains: Vec<ServerConfig>,
     name_required: bool,
     names_required_for: Vec<Vec<u8>>,
     check_client: Option<ClientCheck>,
-    parameters: Parameters,
-    key_log: Option<KeyLogFile>,
 }
 
 impl ServerConfigBuilder {
@@ -85,16 +79,12 @@ impl ServerConfigBuilder {
             table: Vec::new(),
             no_alpn: Fallback::CloseAfterHandshake,
             unknown_alpn: Fallback::Refuse,
-            versions: Versions::Both,
-            record_layer: RecordLayer::default(),
-            records_per_key_max: None,
+            common: Common::default(),
             server_names: Vec::new(),
             domains: Vec::new(),
             name_required: false,
             names_required_for: Vec::new(),
             check_client: None,
-            parameters: Parameters::default(),
-            key_log: None,
         }
     }
 
@@ -120,12 +110,7 @@ impl ServerConfigBuilder {
         self
     }
 
-    /// The versions of TLS to accept.
-    #[must_use]
-    pub fn versions(mut self, versions: Versions) -> Self {
-        self.versions = versions;
-        self
-    }
+    common_settings!();
 
     /// Refuses clients that name no server (SNI), with alert 109. Unless it is said they are served.
     #[must_use]
@@ -171,43 +156,6 @@ impl ServerConfigBuilder {
         self
     }
 
-    /// The cipher suites to allow, by their IANA names (`TLS13_AES_128_GCM_SHA256`), in order of preference; all that
-    /// rustls has unless it is said.
-    #[must_use]
-    pub fn cipher_suites(mut self, names: &[&str]) -> Self {
-        self.parameters.cipher_suites = names.iter().map(|name| (*name).to_owned()).collect();
-        self
-    }
-
-    /// The groups for the key exchange, in order of preference; X25519, P-256 and P-384 unless it is said.
-    #[must_use]
-    pub fn key_exchange_groups(mut self, groups: &[KeyExchangeGroup]) -> Self {
-        self.parameters.key_exchange_groups = groups.to_vec();
-        self
-    }
-
-    /// Writes the secrets of every connection to a file, so that its traffic can be read elsewhere.
-    #[must_use]
-    pub fn key_log_file(mut self, file: KeyLogFile) -> Self {
-        self.key_log = Some(file);
-        self
-    }
-
-    /// Who protects the records after the handshake.
-    #[must_use]
-    pub fn record_layer(mut self, record_layer: RecordLayer) -> Self {
-        self.record_layer = record_layer;
-        self
-    }
-
-    /// How many records a key may protect in place, if that is less than its algorithm allows (2^23 for AES-GCM, RFC 8446
-    /// section 5.5); at least 1. Then TLS 1.3 goes over to new keys, and TLS 1.2 has to close.
-    #[must_use]
-    pub fn records_per_key_max(mut self, records: u64) -> Self {
-        self.records_per_key_max = Some(records.max(1));
-        self
-    }
-
     /// Checks the settings.
     ///
     /// # Errors
@@ -227,7 +175,7 @@ impl ServerConfigBuilder {
         {
             return Err(ConfigError::UnknownAlpn(unknown.clone()));
         }
-        let maker = Maker::new(&self.identity, self.versions, &self.parameters, self.key_log)?;
+        let maker = Maker::new(&self.identity, &self.common)?;
         let service = |name: Option<&[u8]>, client_auth: &ClientAuth| {
             Ok(Service {
                 rustls: maker.make(name, client_auth)?,
@@ -256,8 +204,7 @@ impl ServerConfigBuilder {
                 table: self.table.iter().map(entry).collect::<Result<_, _>>()?,
                 no_alpn: other(&self.no_alpn)?,
                 unknown_alpn: other(&self.unknown_alpn)?,
-                record_layer: self.record_layer,
-                records_per_key_max: self.records_per_key_max,
+                protection: self.common.protection,
                 takes_unknown_names: self.server_names.is_empty(),
                 takes_no_name: !self.name_required,
                 names: names(self.server_names, &self.domains)?,
@@ -312,18 +259,13 @@ struct Maker {
 }
 
 impl Maker {
-    fn new(
-        identity: &Identity,
-        versions: Versions,
-        parameters: &Parameters,
-        key_log: Option<KeyLogFile>,
-    ) -> Result<Self, ConfigError> {
+    fn new(identity: &Identity, common: &Common) -> Result<Self, ConfigError> {
         let certified_key = identity.certified_key().map_err(refused)?;
         Ok(Self {
-            provider: provider(parameters)?,
-            versions,
+            provider: common.provider()?,
+            versions: common.versions,
             certificate: Arc::new(SingleCertAndKey::from(certified_key)),
-            key_log: key_log.map(Arc::new),
+            key_log: common.key_log.clone().map(Arc::new),
         })
     }
 
