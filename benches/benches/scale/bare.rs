@@ -9,10 +9,11 @@ use fleetwire_codec::Version;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use rustls::ClientConnection;
+use rustls::crypto::aws_lc_rs;
 use rustls::sign::SingleCertAndKey;
 
 use crate::cpu::{Clock, Spent};
-use crate::{Case, Job, pki, wire};
+use crate::{Case, Job, bare_rustls, pki, wire};
 
 struct Connection {
     stream: TcpStream,
@@ -38,11 +39,12 @@ struct Tls {
 
 pub(crate) fn hold(job: &Job) -> Spent {
     let tls = job.pki().map(|folder| {
-        let pki = pki::load(folder);
+        let (pki, provider) = (pki::load(folder), Arc::new(aws_lc_rs::default_provider()));
         Tls {
-            config: pki::client_config(&pki),
+            config: bare_rustls::client_config(&pki, &provider, rustls::ALL_VERSIONS),
             identities: (0..job.connections)
-                .map(|index| pki::identity(pki::issue(&pki, index)))
+                .map(|index| pki::issue(&pki, index))
+                .map(|device| bare_rustls::identity(device.cert_der, &device.key_der.into()))
                 .collect(),
         }
     });

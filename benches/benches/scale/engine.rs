@@ -11,7 +11,7 @@ use fleetwire_engine::{
 use fleetwire_tls::{ClientConfigBuilder, Identity, Roots, ServerName};
 
 use crate::cpu::{Clock, Spent};
-use crate::{Case, Job, pki, wire};
+use crate::{Case, Job, bare_rustls, pki, wire};
 
 pub(crate) fn hold(job: &Job) -> Spent {
     let host = Ipv4Addr::LOCALHOST.to_string();
@@ -20,7 +20,7 @@ pub(crate) fn hold(job: &Job) -> Spent {
         let pki = pki::load(folder);
         let config = ClientConfigBuilder::new()
             .roots(Roots::from_pem(pki.ca_pem().as_bytes()).expect("it is a CA"))
-            .alpn(vec![wire::ALPN.to_vec()])
+            .alpn(vec![bare_rustls::ALPN.to_vec()])
             .build()
             .expect("the settings are sound");
         let name = ServerName::parse(wire::SERVER).expect("it is a name");

@@ -23,6 +23,8 @@
 //! TCP) is one task per device on one thread of tokio's.
 
 mod bare;
+#[path = "../shared/bare_rustls.rs"]
+mod bare_rustls;
 mod cpu;
 mod engine;
 mod peer;

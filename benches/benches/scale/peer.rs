@@ -8,8 +8,9 @@ use fleetwire_codec::Version;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use rustls::ServerConnection;
+use rustls::crypto::aws_lc_rs;
 
-use crate::{Case, Job, pki, wire};
+use crate::{Case, Job, bare_rustls, pki, wire};
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -22,7 +23,9 @@ struct Connection {
 /// Until all connections have come and gone; prints the port at the beginning, and in the end the bytes that came
 /// behind the CONNECTs.
 pub(crate) fn run(job: &Job) {
-    let config = job.pki().map(|folder| pki::server_config(&pki::load(folder)));
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = |folder| bare_rustls::server_config(&pki::load(folder), &provider, rustls::ALL_VERSIONS);
+    let config = job.pki().map(config);
     // The backlog holds all that connect at a time.
     let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free");
     println!("{}", listener.local_addr().expect("it is bound").port());

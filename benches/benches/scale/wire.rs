@@ -10,7 +10,6 @@ pub(crate) const PAYLOAD: [u8; 64] = [b'x'; 64];
 pub(crate) const CONNECTING: usize = 256;
 pub(crate) const BURST: usize = 64;
 
-pub(crate) const ALPN: &[u8] = b"x-amzn-mqtt-ca";
 pub(crate) const SERVER: &str = "localhost";
 
 pub(crate) fn client_id(index: usize) -> String {

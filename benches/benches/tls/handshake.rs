@@ -19,18 +19,17 @@ use fleetwire_tls::{
     ClientAuth, ClientConfig, ClientConfigBuilder, Identity, KeyExchangeGroup, Opened, Roots, Scratch,
     ServerConfig, ServerConfigBuilder, ServerName, TlsSession, Versions,
 };
-use rustls::client::{Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
+use rustls::client::UnbufferedClientConnection;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError};
-use rustls::{ClientConnection, RootCertStore, ServerConnection};
+use rustls::{ClientConnection, ServerConnection};
 
+use crate::bare_rustls::{self, ALPN};
 use crate::records::Case;
 use crate::world::drive;
 
-const ALPN: &[u8] = b"x-amzn-mqtt-ca";
 const SERVER: &str = "localhost";
 
 pub(crate) fn handshake(criterion: &mut Criterion) {
@@ -234,7 +233,7 @@ struct Bare {
     client: rustls::ClientConfig,
     server: Arc<rustls::ServerConfig>,
     name: rustls::pki_types::ServerName<'static>,
-    chain: Vec<CertificateDer<'static>>,
+    certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 }
 
@@ -250,45 +249,19 @@ impl Bare {
             Versions::Tls12 => &rustls::version::TLS12,
             _ => &rustls::version::TLS13,
         };
-        let mut roots = RootCertStore::empty();
-        roots.add(pki.ca_der().clone()).expect("it is a CA");
-        let roots = Arc::new(roots);
-
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
-        let mut client = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[version])
-            .expect("the provider has suites for it")
-            .with_webpki_verifier(verifier.build().expect("there is a root"))
-            .with_no_client_auth();
-        client.alpn_protocols = vec![ALPN.to_vec()];
-        client.resumption = Resumption::disabled();
-
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
-        let mut server = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .expect("the provider has suites for it")
-            .with_client_cert_verifier(verifier.build().expect("there is a root"))
-            .with_single_cert(vec![pki.server_der().clone()], pki.server_key_der().into())
-            .expect("they fit");
-        server.alpn_protocols = vec![ALPN.to_vec()];
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        server.send_tls13_tickets = 0;
-
         Self {
-            client,
-            server: Arc::new(server),
+            client: bare_rustls::client_config(pki, &provider, &[version]),
+            server: bare_rustls::server_config(pki, &provider, &[version]),
             name: SERVER.try_into().expect("it is a DNS name"),
-            chain: vec![device.cert_der.clone()],
+            certificate: device.cert_der.clone(),
             key: device.key_der.clone_key().into(),
         }
     }
 
     /// The configuration for the one device.
     fn config(&self) -> Arc<rustls::ClientConfig> {
-        let key = aws_lc_rs::sign::any_supported_type(&self.key).expect("the key can be parsed");
-        let identity = SingleCertAndKey::from(CertifiedKey::new(self.chain.clone(), key));
         let mut config = self.client.clone();
-        config.client_auth_cert_resolver = Arc::new(identity);
+        config.client_auth_cert_resolver = bare_rustls::identity(self.certificate.clone(), &self.key);
         Arc::new(config)
     }
 

@@ -3,6 +3,8 @@
 //! `cargo bench -p fleetwire-benches --bench tls -- --table` prints what the README's table has: all take turns there,
 //! so that a busy machine is busy for all.
 
+#[path = "../shared/bare_rustls.rs"]
+mod bare_rustls;
 mod handshake;
 mod records;
 mod table;

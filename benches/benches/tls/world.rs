@@ -9,14 +9,12 @@ use fleetwire_tls::{
 };
 use rustls::client::UnbufferedClientConnection;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
-use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError};
-use rustls::{ClientConnection, RootCertStore, ServerConnection};
+use rustls::{ClientConnection, ServerConnection};
 
+use crate::bare_rustls::{self, ALPN};
 use crate::handshake::{read, write};
-
-const ALPN: &[u8] = b"x-amzn-mqtt-ca";
 
 /// Runs one side of an unbuffered handshake over what has come.
 macro_rules! drive {
@@ -72,22 +70,9 @@ impl World {
             cipher_suites: vec![provider::cipher_suite::TLS13_AES_128_GCM_SHA256],
             ..provider::default_provider()
         });
-        let mut trusted = RootCertStore::empty();
-        trusted.add(pki.ca_der().clone()).expect("it is a CA");
-        let mut rustls_client = rustls::ClientConfig::builder_with_provider(Arc::clone(&crypto))
-            .with_safe_default_protocol_versions()
-            .expect("there is a suite")
-            .with_root_certificates(trusted)
-            .with_no_client_auth();
-        rustls_client.resumption = rustls::client::Resumption::disabled();
-        let chain: Vec<CertificateDer<'static>> = vec![pki.server_der().clone()];
-        let mut rustls_server = rustls::ServerConfig::builder_with_provider(crypto)
-            .with_safe_default_protocol_versions()
-            .expect("there is a suite")
-            .with_no_client_auth()
-            .with_single_cert(chain, pki.server_key_der().into())
-            .expect("they fit");
-        rustls_server.send_tls13_tickets = 0;
+        let mut rustls_client = bare_rustls::client_config(&pki, &crypto, &[&rustls::version::TLS13]);
+        rustls_client.client_auth_cert_resolver =
+            bare_rustls::identity(device.cert_der.clone(), &device.key_der.clone_key().into());
         Self {
             client: ClientConfigBuilder::new()
                 .roots(roots.clone())
@@ -103,7 +88,7 @@ impl World {
             device: Identity::from_pem(device.cert_pem.as_bytes(), device.key_pem.as_bytes())
                 .expect("they fit"),
             rustls_client: Arc::new(rustls_client),
-            rustls_server: Arc::new(rustls_server),
+            rustls_server: bare_rustls::server_config(&pki, &crypto, &[&rustls::version::TLS13]),
         }
     }
 
