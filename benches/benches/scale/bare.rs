@@ -9,11 +9,9 @@ use fleetwire_codec::Version;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use rustls::ClientConnection;
-use rustls::crypto::aws_lc_rs;
-use rustls::sign::SingleCertAndKey;
 
 use crate::cpu::{Clock, Spent};
-use crate::{Case, Job, bare_rustls, pki, wire};
+use crate::{Case, Job, pki, wire};
 
 struct Connection {
     stream: TcpStream,
@@ -32,22 +30,8 @@ struct Loop {
     received: usize,
 }
 
-struct Tls {
-    config: rustls::ClientConfig,
-    identities: Vec<Arc<SingleCertAndKey>>,
-}
-
 pub(crate) fn hold(job: &Job) -> Spent {
-    let tls = job.pki().map(|folder| {
-        let (pki, provider) = (pki::load(folder), Arc::new(aws_lc_rs::default_provider()));
-        Tls {
-            config: bare_rustls::client_config(&pki, &provider, rustls::ALL_VERSIONS),
-            identities: (0..job.connections)
-                .map(|index| pki::issue(&pki, index))
-                .map(|device| bare_rustls::identity(device.cert_der, &device.key_der.into()))
-                .collect(),
-        }
-    });
+    let tls = pki::Devices::of(job);
     let mut bare = Loop {
         poll: Poll::new().expect("there are descriptors"),
         events: Events::with_capacity(1024),
@@ -66,7 +50,7 @@ pub(crate) fn hold(job: &Job) -> Spent {
 }
 
 impl Loop {
-    fn connect(&mut self, job: &Job, tls: Option<&Tls>) {
+    fn connect(&mut self, job: &Job, tls: Option<&pki::Devices>) {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, job.port));
         while self.up < job.connections {
             while self.connections.len() < job.connections
@@ -78,7 +62,7 @@ impl Loop {
         }
     }
 
-    fn dial(&mut self, address: SocketAddr, tls: Option<&Tls>) {
+    fn dial(&mut self, address: SocketAddr, tls: Option<&pki::Devices>) {
         let index = self.connections.len();
         let mut stream = TcpStream::connect(address).expect("there are ports");
         stream.set_nodelay(true).expect("it is TCP");
@@ -87,10 +71,8 @@ impl Loop {
             .register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)
             .expect("it is not registered yet");
         let tls = tls.map(|tls| {
-            let mut config = tls.config.clone();
-            config.client_auth_cert_resolver = Arc::clone(&tls.identities[index]) as _;
             let name = wire::SERVER.try_into().expect("it is a name");
-            let connection = ClientConnection::new(Arc::new(config), name);
+            let connection = ClientConnection::new(Arc::new(tls.config(index)), name);
             Box::new(connection.expect("the settings are sound"))
         });
         self.connections.push(Connection {

@@ -5,23 +5,24 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS};
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS, Transport};
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 
 use crate::cpu::{Clock, Spent};
-use crate::{Case, Job, wire};
+use crate::{Case, Job, pki, wire};
 
 /// Requests that a client keeps for its task; one waits at a time.
 const REQUESTS: usize = 8;
 
 pub(crate) fn hold(job: &Job) -> Spent {
+    let tls = pki::Devices::of(job);
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("there are descriptors");
-    LocalSet::new().block_on(&runtime, run(job))
+    LocalSet::new().block_on(&runtime, run(job, tls.as_ref()))
 }
 
 /// What the tasks have seen.
@@ -33,13 +34,13 @@ struct Seen {
     changed: Notify,
 }
 
-async fn run(job: &Job) -> Spent {
+async fn run(job: &Job, tls: Option<&pki::Devices>) -> Spent {
     let seen = Rc::new(Seen::default());
     let mut clients = Vec::new();
     let clock = Clock::read();
     while seen.connected.get() < job.connections {
         while clients.len() < job.connections && clients.len() - seen.connected.get() < wire::CONNECTING {
-            clients.push(dial(job, clients.len(), &seen));
+            clients.push(dial(job, tls, clients.len(), &seen));
         }
         seen.changed.notified().await;
     }
@@ -50,9 +51,12 @@ async fn run(job: &Job) -> Spent {
     }
 }
 
-fn dial(job: &Job, index: usize, seen: &Rc<Seen>) -> AsyncClient {
+fn dial(job: &Job, tls: Option<&pki::Devices>, index: usize, seen: &Rc<Seen>) -> AsyncClient {
     let mut options = MqttOptions::new(wire::client_id(index), Ipv4Addr::LOCALHOST.to_string(), job.port);
     options.set_keep_alive(Duration::ZERO);
+    if let Some(tls) = tls {
+        options.set_transport(Transport::tls_with_config(tls.config(index).into()));
+    }
     let (client, mut events) = AsyncClient::new(options, REQUESTS);
     let mut network = events.network_options();
     network.set_tcp_nodelay(true);
