@@ -251,6 +251,17 @@ impl PropertiesBuf {
         }
     }
 
+    /// A block of these properties for this packet.
+    ///
+    /// # Errors
+    ///
+    /// As of [`push`](Self::push).
+    pub fn of(carrier: Carrier, properties: &[Property<'_>]) -> Result<Self, DecodeError> {
+        let mut block = Self::new(carrier);
+        properties.iter().try_for_each(|property| block.push(*property))?;
+        Ok(block)
+    }
+
     /// Appends a property.
     ///
     /// # Errors

@@ -39,11 +39,12 @@ impl Counter {
 }
 
 macro_rules! counters {
-    ($($name:ident $doc:literal;)*) => {
+    (sums { $($name:ident $doc:literal;)* } most { $($most:ident $most_doc:literal;)* }) => {
         /// Counters of one shard.
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)*
+            $(pub(crate) $most: Counter,)*
             /// By the type's number.
             pub(crate) packets_in: [Counter; PACKET_TYPES],
         }
@@ -53,6 +54,7 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Stats {
             $(#[doc = $doc] pub $name: u64,)*
+            $(#[doc = $most_doc] pub $most: u64,)*
             /// MQTT packets received.
             pub packets_in: u64,
             packets_in_by_type: [u64; PACKET_TYPES],
@@ -61,9 +63,8 @@ macro_rules! counters {
         impl Stats {
             /// Adds those of another shard.
             pub(crate) fn add(&mut self, counters: &Counters) {
-                let lag_us_max = self.lag_us_max.max(counters.lag_us_max.read());
                 $(self.$name += counters.$name.read();)*
-                self.lag_us_max = lag_us_max;
+                $(self.$most = self.$most.max(counters.$most.read());)*
                 for (sum, counter) in self.packets_in_by_type.iter_mut().zip(&counters.packets_in) {
                     *sum += counter.read();
                 }
@@ -74,31 +75,35 @@ macro_rules! counters {
 }
 
 counters! {
-    links "Links that exist.";
-    links_up "Links that are connected.";
-    attempts "Attempts to connect that were begun.";
-    accepted "Connections that were accepted.";
-    connected "Connections that came to a CONNACK that accepts, in either role.";
-    failed_tcp "Attempts that ended before TCP was connected, those that `on_dial` refused among them.";
-    failed_tls "Attempts that ended in the TLS handshake; in the server role connections that did.";
-    failed_connack "Attempts that ended between the transport and CONNACK, or with one that refuses.";
-    disconnected "Connections that ended after the application had heard of them.";
-    bytes_in "Bytes received from sockets.";
-    bytes_out "Bytes handed to sockets.";
-    reads "Reads of sockets that brought bytes.";
-    sends "Batches of packets handed to sockets: one system call each, unless a socket is full.";
-    published "Publishes accepted from the application.";
-    in_flight "Publishes above QoS 0 that were accepted and have not ended.";
-    bytes_copied "Bytes of packets that were copied within the process: joined, parked, kept as a copy or to be sent again, or copied by the TLS record layer.";
-    buffer_bytes "Bytes of buffers in use.";
-    buffer_bytes_max "The most bytes of buffers that were in use at once, summed over the shards' own peaks.";
-    tls_keys_bytes "Bytes of TLS keys that are kept expanded.";
-    tls_keys_expanded "Times that a TLS key had to be expanded, because it was not kept so.";
-    parked_bytes "Bytes of buffers that hold partial packets.";
-    wake_ups "Passes of the event loops.";
-    deadlines "Deadlines that came up, those that had moved meanwhile included.";
-    lag_us_max "The most that a deadline was late, in microseconds, on any shard: how long a pass took meanwhile.";
-    accept_errors "Times that accepting failed, for want of descriptors for example.";
+    sums {
+        links "Links that exist.";
+        links_up "Links that are connected.";
+        attempts "Attempts to connect that were begun.";
+        accepted "Connections that were accepted.";
+        connected "Connections that came to a CONNACK that accepts, in either role.";
+        failed_tcp "Attempts that ended before TCP was connected, those that `on_dial` refused among them.";
+        failed_tls "Attempts that ended in the TLS handshake; in the server role connections that did.";
+        failed_connack "Attempts that ended between the transport and CONNACK, or with one that refuses.";
+        disconnected "Connections that ended after the application had heard of them.";
+        bytes_in "Bytes received from sockets.";
+        bytes_out "Bytes handed to sockets.";
+        reads "Reads of sockets that brought bytes.";
+        sends "Batches of packets handed to sockets: one system call each, unless a socket is full.";
+        published "Publishes accepted from the application.";
+        in_flight "Publishes above QoS 0 that were accepted and have not ended.";
+        bytes_copied "Bytes of packets that were copied within the process: joined, parked, kept as a copy or to be sent again, or copied by the TLS record layer.";
+        buffer_bytes "Bytes of buffers in use.";
+        buffer_bytes_max "The most bytes of buffers that were in use at once, summed over the shards' own peaks.";
+        tls_keys_bytes "Bytes of TLS keys that are kept expanded.";
+        tls_keys_expanded "Times that a TLS key had to be expanded, because it was not kept so.";
+        parked_bytes "Bytes of buffers that hold partial packets.";
+        wake_ups "Passes of the event loops.";
+        deadlines "Deadlines that came up, those that had moved meanwhile included.";
+        accept_errors "Times that accepting failed, for want of descriptors for example.";
+    }
+    most {
+        lag_us_max "The most that a deadline was late, in microseconds, on any shard: how long a pass took meanwhile.";
+    }
 }
 
 impl Counters {

@@ -57,12 +57,7 @@ impl Handler for Devices {
     }
 
     fn on_dial(&mut self, at: At, dial: &mut Dial<'_>) -> Result<(), DialError> {
-        let mut properties = PropertiesBuf::new(Carrier::Connect);
-        if self.version == Version::V5 {
-            properties
-                .push(Property::TopicAliasMaximum(10))
-                .expect("CONNECT carries it");
-        }
+        let properties = of_v5(self.version, Carrier::Connect, Property::TopicAliasMaximum(10));
         dial.client_id(&at.token.to_string())
             .version(self.version)
             .properties(&properties)
@@ -109,12 +104,7 @@ impl Handler for Mirror {
     fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {
         match event {
             Event::Connect(connect) => {
-                let mut properties = PropertiesBuf::new(Carrier::Connack);
-                if connect.version == Version::V5 {
-                    properties
-                        .push(Property::TopicAliasMaximum(10))
-                        .expect("CONNACK carries it");
-                }
+                let properties = of_v5(connect.version, Carrier::Connack, Property::TopicAliasMaximum(10));
                 let properties = properties.as_properties();
                 if self.keeps_sessions {
                     let accepted = out.accept_session(at.link, None, properties, 0);
@@ -175,6 +165,12 @@ impl<H: Handler> Turned<H> {
     }
 }
 
+/// 3.1.1 has none.
+fn of_v5(version: Version, carrier: Carrier, property: Property<'_>) -> PropertiesBuf {
+    let has = usize::from(version == Version::V5);
+    PropertiesBuf::of(carrier, &[property][..has]).unwrap()
+}
+
 fn tls(versions: Versions) -> (fleetwire_tls::ClientConfig, ServerConfig) {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let names = vec!["server.test".to_owned()];
@@ -219,12 +215,11 @@ fn run(
         ),
     };
     way.resolve().unwrap();
-    let mut properties = PropertiesBuf::new(Carrier::Publish);
-    if version == Version::V5 {
-        properties
-            .push(Property::UserProperty(("name", "value")))
-            .unwrap();
-    }
+    let properties = of_v5(
+        version,
+        Carrier::Publish,
+        Property::UserProperty(("name", "value")),
+    );
     let devices = Devices {
         plan: Plan::new(way),
         version,

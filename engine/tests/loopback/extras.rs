@@ -7,14 +7,6 @@ use fleetwire_engine::{At, ConnectForm, Engine, Event, Handler, Listener, Outbox
 
 use crate::support::*;
 
-fn list(carrier: Carrier, properties: &[Property<'_>]) -> PropertiesBuf {
-    let mut list = PropertiesBuf::new(carrier);
-    properties
-        .iter()
-        .for_each(|property| list.push(*property).unwrap());
-    list
-}
-
 const METHOD: Property<'_> = Property::AuthenticationMethod("COUNT");
 
 /// Asks its client to count, takes two aliases, and notes the topics that come.
@@ -28,7 +20,8 @@ impl Handler for Counting {
         match event {
             Event::Connect(connect) => {
                 assert_eq!(connect.properties.authentication_method(), Some("COUNT"));
-                let challenge = list(Carrier::Auth, &[METHOD, Property::AuthenticationData(b"1")]);
+                let challenge =
+                    PropertiesBuf::of(Carrier::Auth, &[METHOD, Property::AuthenticationData(b"1")]).unwrap();
                 let go_on = ReasonCode::ContinueAuthentication;
                 out.auth(at.link, go_on, challenge.as_properties()).unwrap();
             }
@@ -39,7 +32,8 @@ impl Handler for Counting {
                     out.accept(at.link, false, fleetwire_codec::Properties::EMPTY, 0)
                         .is_err()
                 );
-                let connack = list(Carrier::Connack, &[METHOD, Property::TopicAliasMaximum(2)]);
+                let connack =
+                    PropertiesBuf::of(Carrier::Connack, &[METHOD, Property::TopicAliasMaximum(2)]).unwrap();
                 out.accept(at.link, false, connack.as_properties(), 0).unwrap();
             }
             Event::Message(message) => self.topics.push(message.topic.as_str().to_owned()),
@@ -59,7 +53,7 @@ const TOPICS: [&str; 6] = ["t", "t", "u", "v", "u", "t"];
 impl Handler for Device {
     fn on_start(&mut self, _: Shard, out: &mut Outbox<'_>) {
         let mut form = ConnectForm::new("a");
-        form.properties = Some(list(Carrier::Connect, &[METHOD]));
+        form.properties = Some(PropertiesBuf::of(Carrier::Connect, &[METHOD]).unwrap());
         out.open_with(&self.plan, 0, form).unwrap();
     }
 
@@ -67,11 +61,13 @@ impl Handler for Device {
         match event {
             Event::Auth(auth) => {
                 assert_eq!(auth.properties.authentication_data(), Some(&b"1"[..]));
-                let answer = list(Carrier::Auth, &[METHOD, Property::AuthenticationData(b"2")]);
+                let answer =
+                    PropertiesBuf::of(Carrier::Auth, &[METHOD, Property::AuthenticationData(b"2")]).unwrap();
                 out.auth(at.link, auth.reason, answer.as_properties()).unwrap();
             }
             Event::Connected(_) => {
-                let others = list(Carrier::Publish, &[Property::UserProperty(("a", "b"))]);
+                let others =
+                    PropertiesBuf::of(Carrier::Publish, &[Property::UserProperty(("a", "b"))]).unwrap();
                 for (index, topic) in TOPICS.into_iter().enumerate() {
                     let mut publish = Publish::new(TopicName::new(topic).unwrap(), b"")
                         .qos(QoS::AtLeastOnce)

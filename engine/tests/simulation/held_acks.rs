@@ -165,9 +165,7 @@ struct Device {
 }
 
 fn receive_max(carrier: Carrier, max: u16) -> PropertiesBuf {
-    let mut properties = PropertiesBuf::new(carrier);
-    properties.push(Property::ReceiveMaximum(max)).unwrap();
-    properties
+    PropertiesBuf::of(carrier, &[Property::ReceiveMaximum(max)]).unwrap()
 }
 
 impl Handler for Device {

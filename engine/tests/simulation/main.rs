@@ -17,3 +17,4 @@ mod scene;
 mod seeds;
 mod server;
 mod two_engines;
+mod unacknowledged;

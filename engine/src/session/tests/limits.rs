@@ -4,21 +4,13 @@ use fleetwire_codec::{Auth, TopicFilter};
 
 use super::*;
 
-fn list(carrier: Carrier, properties: &[Property<'_>]) -> PropertiesBuf {
-    let mut list = PropertiesBuf::new(carrier);
-    properties
-        .iter()
-        .for_each(|property| list.push(*property).unwrap());
-    list
-}
-
 fn handle<'a>(session: &mut Session, packet: Packet<'a>) -> Result<Meaning<'a>, Violation> {
     session.handle(Instant::now(), packet, &Limits::default())
 }
 
 /// A client whose CONNECT says the first, before the CONNACK.
 fn asking(asked: &[Property<'_>], keep_alive_secs: u16) -> Session {
-    let asked = list(Carrier::Connect, asked);
+    let asked = PropertiesBuf::of(Carrier::Connect, asked).unwrap();
     let connect = Connect {
         properties: asked.as_properties(),
         ..connect(Version::V5, keep_alive_secs)
@@ -27,7 +19,7 @@ fn asking(asked: &[Property<'_>], keep_alive_secs: u16) -> Session {
 }
 
 fn told(session: &mut Session, told: &[Property<'_>]) -> Result<(), Violation> {
-    let properties = list(Carrier::Connack, told);
+    let properties = PropertiesBuf::of(Carrier::Connack, told).unwrap();
     let connack = Connack::accepted(false).with_properties(properties.as_properties());
     handle(session, Packet::Connack(connack)).map(|_| ())
 }
@@ -41,13 +33,16 @@ fn client(asked: &[Property<'_>], properties: &[Property<'_>]) -> Session {
 /// A server that has accepted a client, with these properties of the CONNECT and of the CONNACK.
 fn server(asked: &[Property<'_>], told: &[Property<'_>]) -> Session {
     let mut session = Session::server(Instant::now());
-    let asked = list(Carrier::Connect, asked);
+    let asked = PropertiesBuf::of(Carrier::Connect, asked).unwrap();
     let connect = Connect {
         properties: asked.as_properties(),
         ..connect(Version::V5, 0)
     };
     handle(&mut session, Packet::Connect(connect)).unwrap();
-    session.accepted(&list(Carrier::Connack, told).as_properties(), 0);
+    session.accepted(
+        &PropertiesBuf::of(Carrier::Connack, told).unwrap().as_properties(),
+        0,
+    );
     session
 }
 
@@ -59,7 +54,7 @@ fn with_alias<'a>(topic: TopicName<'a>, properties: &'a PropertiesBuf) -> Packet
 }
 
 fn alias(alias: u16) -> PropertiesBuf {
-    list(Carrier::Publish, &[Property::TopicAlias(alias)])
+    PropertiesBuf::of(Carrier::Publish, &[Property::TopicAlias(alias)]).unwrap()
 }
 
 #[test]
@@ -196,7 +191,7 @@ fn a_disconnect_says_what_its_side_may_say() {
 #[test]
 fn a_subscription_identifier_comes_from_servers_only() {
     // v5 [MQTT-3.3.4-6].
-    let properties = list(Carrier::Publish, &[Property::SubscriptionIdentifier(1)]);
+    let properties = PropertiesBuf::of(Carrier::Publish, &[Property::SubscriptionIdentifier(1)]).unwrap();
     let packet = with_alias(TopicName::new("a").unwrap(), &properties);
     assert!(handle(&mut client(&[], &[]), packet).is_ok());
     assert_eq!(
@@ -218,8 +213,8 @@ fn auth(reason: ReasonCode, properties: &PropertiesBuf) -> Packet<'_> {
 fn nobody_authenticates_who_was_not_asked_to() {
     // v5 [MQTT-4.12.0-5] to [MQTT-4.12.0-7].
     let (ours, other) = (
-        list(Carrier::Auth, &METHOD),
-        list(Carrier::Auth, &[Property::AuthenticationMethod("x")]),
+        PropertiesBuf::of(Carrier::Auth, &METHOD).unwrap(),
+        PropertiesBuf::of(Carrier::Auth, &[Property::AuthenticationMethod("x")]).unwrap(),
     );
     let go_on = ReasonCode::ContinueAuthentication;
     let clause = |result: Result<(), Violation>| result.unwrap_err().clause;
@@ -252,7 +247,7 @@ fn nobody_authenticates_who_was_not_asked_to() {
 #[test]
 fn an_authentication_takes_turns_before_the_connack() {
     // v5 section 4.12, [MQTT-3.1.2-30], [MQTT-4.12.0-2], [MQTT-4.12.0-3].
-    let properties = list(Carrier::Auth, &METHOD);
+    let properties = PropertiesBuf::of(Carrier::Auth, &METHOD).unwrap();
     let go_on = ReasonCode::ContinueAuthentication;
     let mut client = asking(&METHOD, 0);
     assert!(matches!(
@@ -266,7 +261,7 @@ fn an_authentication_takes_turns_before_the_connack() {
     assert!(client.begin_auth(ReasonCode::ReAuthenticate, &properties.as_properties()));
 
     let mut session = Session::server(Instant::now());
-    let asked = list(Carrier::Connect, &METHOD);
+    let asked = PropertiesBuf::of(Carrier::Connect, &METHOD).unwrap();
     let connect = Connect {
         properties: asked.as_properties(),
         ..connect(Version::V5, 0)
