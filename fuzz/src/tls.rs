@@ -463,10 +463,16 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     };
     let layers = [RecordLayer::InPlace, RecordLayer::Rustls];
     let server = |layer| {
-        ServerConfigBuilder::new(identity(&certificates.server))
-            .alpn(b"mqtt", ClientAuth::None)
-            .alpn(b"x-amzn-mqtt-ca", ClientAuth::Required(roots.clone()))
-            .record_layer(layer)
+        let table = || {
+            ServerConfigBuilder::new(identity(&certificates.server))
+                .alpn(b"mqtt", ClientAuth::None)
+                .alpn(b"x-amzn-mqtt-ca", ClientAuth::Required(roots.clone()))
+                .record_layer(layer)
+        };
+        let names = ["b.example", "*.example", "*.b.example"];
+        let domain = table().server_names(names).versions(Versions::Tls13).build();
+        table()
+            .domain(domain.expect("the settings are sound"))
             .build()
             .expect("the settings are sound")
     };

@@ -27,9 +27,16 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Whether it is DER: a SEQUENCE whose length takes more than one byte. No text has such bytes.
+/// Whether it is DER: a SEQUENCE whose length takes more than one byte, as no text has it, or a short one, which can only be a
+/// key and begins with its version then.
 pub(crate) fn is_der(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x30, 0x80..=0xff, ..])
+    match bytes {
+        [0x30, 0x80..=0xff, ..] => true,
+        [0x30, length, content @ ..] => {
+            usize::from(*length) == content.len() && content.first() == Some(&0x02)
+        }
+        _ => false,
+    }
 }
 
 /// Whether a key in PEM is protected by a passphrase: by PKCS#8 (RFC 7468 section 11), or in the older way of RFC 1421

@@ -360,6 +360,20 @@ pub enum Stage {
     Failed,
 }
 
+impl fmt::Display for Stage {
+    /// What it waits for, or how it is, as half a sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AwaitClientHello => "no whole ClientHello has come",
+            Self::AwaitServerHello => "the server has not answered the ClientHello",
+            Self::Handshake => "the peer's next message has not come",
+            Self::Established => "it is done, and application data may flow",
+            Self::Closing => "it is done, and one side has sent close_notify",
+            Self::Failed => "it has failed",
+        })
+    }
+}
+
 fn closed() -> TlsError {
     TlsError::ours(Reason::Closed, None)
 }

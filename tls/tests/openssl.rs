@@ -65,7 +65,11 @@ fn our_client_and_their_server() {
 fn our_server_and_their_client() {
     for (world, (suite, option, version), layer) in World::of_each_suite("server") {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let mut client = world.s_client(&listener, &[option, suite, version, "-alpn", ALPN], true);
+        let mut client = world.s_client(
+            &address_of(&listener),
+            &[option, suite, version, "-alpn", ALPN],
+            true,
+        );
         let mut server = world.accept(&listener, layer, u64::MAX).unwrap();
         server.write(b"from the server\n");
         client.wait_for("from the server");
@@ -84,7 +88,7 @@ fn key_updates_both_ways() {
         let mut server = world.s_server(&["-tls1_3", "-alpn", ALPN]);
         let mut client = world.connect(&server, layer, 3).unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let mut foreign_client = world.s_client(&listener, &["-tls1_3", "-alpn", ALPN], true);
+        let mut foreign_client = world.s_client(&address_of(&listener), &["-tls1_3", "-alpn", ALPN], true);
         let mut our_server = world.accept(&listener, layer, 3).unwrap();
         for (ours, theirs) in [(&mut client, &mut server), (&mut our_server, &mut foreign_client)] {
             // Tickets, which are without data too, come before it.
@@ -139,12 +143,49 @@ fn refusals() {
         ];
         for (options, certificate, slug, told) in cases {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let mut client = world.s_client(&listener, &[&[version], options].concat(), certificate);
+            let mut client = world.s_client(
+                &address_of(&listener),
+                &[&[version], options].concat(),
+                certificate,
+            );
             let error = world
                 .accept(&listener, RecordLayer::InPlace, u64::MAX)
                 .unwrap_err();
             assert_eq!(error.slug(), slug);
             client.wait_for(told);
+        }
+    }
+}
+
+/// A session that another server has given, in either version: the handshake is a whole one, and the certificate is shown.
+#[test]
+#[ignore = "needs the openssl command"]
+fn a_foreign_session_is_not_resumed() {
+    let world = World::new("foreign-session");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let session = world.folder.join("session.pem").display().to_string();
+        let mut theirs = world.s_server(&[version, "-alpn", ALPN]);
+        let options = [version, "-alpn", ALPN, "-sess_out", &session];
+        let mut client = world.s_client(&theirs.address.to_string(), &options, true);
+        // The tickets of TLS 1.3 come before it.
+        theirs.wait_for("subject=");
+        theirs.write("from their server\n");
+        client.wait_for("from their server");
+        drop((client, theirs));
+        assert!(
+            fs::read_to_string(&session)
+                .unwrap()
+                .contains("SSL SESSION PARAMETERS")
+        );
+        for layer in LAYERS {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let options = [version, "-alpn", ALPN, "-sess_in", &session];
+            let mut client = world.s_client(&address_of(&listener), &options, true);
+            let mut server = world.accept(&listener, layer, u64::MAX).unwrap();
+            assert!(server.had_certificate && !server.resumed, "{version} {layer:?}");
+            server.write(b"from the server\n");
+            client.wait_for("from the server");
+            assert!(!client.output.contains("Reused"));
         }
     }
 }
@@ -155,7 +196,11 @@ fn refusals() {
 fn resumption_is_asked_for_in_vain() {
     let world = World::new("resumption");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let mut client = world.s_client(&listener, &["-tls1_2", "-alpn", ALPN, "-reconnect"], true);
+    let mut client = world.s_client(
+        &address_of(&listener),
+        &["-tls1_2", "-alpn", ALPN, "-reconnect"],
+        true,
+    );
     for again in 0..6 {
         let mut server = world.accept(&listener, RecordLayer::InPlace, u64::MAX).unwrap();
         // Each time the certificate is shown anew.
@@ -280,10 +325,9 @@ impl World {
         server
     }
 
-    fn s_client(&self, listener: &TcpListener, options: &[&str], certificate: bool) -> Foreign {
+    fn s_client(&self, address: &str, options: &[&str], certificate: bool) -> Foreign {
         let mut command = self.openssl("s_client");
-        let address = listener.local_addr().unwrap().to_string();
-        command.args(["-connect", &address, "-servername", "localhost"]);
+        command.args(["-connect", address, "-servername", "localhost"]);
         if certificate {
             command.args(["-cert", "device.crt", "-key", "device.key"]);
         }
@@ -320,6 +364,10 @@ impl World {
         let (stream, _) = listener.accept().unwrap();
         Ours::shake_hands(TlsSession::server(&config), stream)
     }
+}
+
+fn address_of(listener: &TcpListener) -> String {
+    listener.local_addr().unwrap().to_string()
 }
 
 impl Drop for World {

@@ -344,13 +344,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 self.connect_next(key, cause);
             }
             Phase::Tls if whole => {
-                let stage = link
-                    .connection
-                    .tls
-                    .as_ref()
-                    .map(|tls| format!("{:?}", tls.stage()))
-                    .unwrap_or_default();
-                let text = format!("the TLS handshake did not end in {elapsed:.1} s (state {stage})");
+                let tls = link.connection.tls.as_ref();
+                let stage = tls.map_or_else(String::new, |tls| format!(": {}", tls.stage()));
+                let text = format!("the TLS handshake did not end in {elapsed:.1} s{stage}");
                 self.end(key, Cause::new(Slug::TLS_TIMEOUT, text), How::Now);
             }
             Phase::Mqtt if whole && link.is_client() => {

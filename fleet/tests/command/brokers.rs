@@ -1,11 +1,12 @@
 //! `fleetwire run --broker`: an endpoint that runs already, and others that do not do what is wanted.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::json;
 
 use crate::main_job::{assert_balance, number};
-use crate::support::{EndpointProcess, closed_port, fleetwire, run, silent_broker, text};
+use crate::support::{EndpointProcess, PROGRAM, Running, closed_port, fleetwire, run, silent_broker, text};
 
 const QUICK: [&str; 4] = ["--duration", "500ms", "--period", "100ms"];
 
@@ -235,6 +236,44 @@ fn another_address_under_the_same_name() {
     run(&arguments).expect_code(0);
 }
 
+/// Without --ca the system's authorities count: here a file that the environment names in their place.
+#[test]
+fn the_systems_authorities() {
+    let (endpoint, stranger) = (EndpointProcess::start(&[]), EndpointProcess::start(&[]));
+    let (url, identities) = (endpoint.url("x-amzn-mqtt-ca"), endpoint.issue(1));
+    let arguments = [
+        "run",
+        "--broker",
+        &url,
+        "--identities",
+        &identities,
+        "--devices",
+        "1",
+        "--duration",
+        "0s",
+        "--reconnect",
+        "off",
+    ];
+    for (authorities, code, said) in [
+        (endpoint.ca(), 0, ""),
+        (stranger.ca(), 1, "none of the trusted authorities"),
+        (
+            "no/such.crt".to_owned(),
+            3,
+            "the system's certificate store holds no certificate",
+        ),
+    ] {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(arguments)
+            .env("SSL_CERT_FILE", authorities)
+            .env_remove("SSL_CERT_DIR");
+        let ended = Running::start(command).end().expect_code(code);
+        let text = ended.stdout + &ended.stderr;
+        assert!(text.contains(said), "{text}");
+    }
+}
+
 /// A second domain of one endpoint, with a certificate that another authority issued.
 #[test]
 fn a_domain_with_a_certificate_of_its_own() {
@@ -327,7 +366,7 @@ fn publishes_without_acknowledgement_are_lost() {
 fn a_broker_that_goes_away_is_dialled_again() {
     let endpoint = EndpointProcess::start(&[]);
     let (url, plain) = (endpoint.plain_url(), endpoint.plain.to_string());
-    let mut command = std::process::Command::new(crate::support::PROGRAM);
+    let mut command = Command::new(PROGRAM);
     command.args([
         "run",
         "--json",
@@ -341,7 +380,7 @@ fn a_broker_that_goes_away_is_dialled_again() {
         "--period",
         "100ms",
     ]);
-    let mut run = crate::support::Running::start(command);
+    let mut run = Running::start(command);
     run.error_line(|line| line.contains("hold"));
     drop(endpoint);
     let again = EndpointProcess::start_at(&plain);

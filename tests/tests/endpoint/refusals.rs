@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
 
 use fleetwire_codec::Version;
@@ -16,8 +17,8 @@ use rcgen::{
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::support::{
-    CERTIFICATE, Client, Device, Raw, WAIT, connect, dial, identity, plain_plan, serve_once, stranger,
-    strangers_identity, tls_client, tls_server, wait_until,
+    CERTIFICATE, Client, Device, Raw, WAIT, any_port, connect, dial, identity, plain_plan, serve_once,
+    stranger, strangers_identity, tls_client, tls_server, wait_until,
 };
 
 const BOTH: [Versions; 2] = [Versions::Tls12, Versions::Tls13];
@@ -49,6 +50,24 @@ fn no_certificate() {
     let counts = endpoint.shutdown(WAIT);
     assert_eq!(counts.tls_failures, BTreeMap::from([("client_cert_required", 2)]));
     assert_eq!((counts.accepted, counts.client_certificates), (0, 0));
+}
+
+/// A time-out says what did not come.
+#[test]
+fn a_server_that_says_nothing() {
+    let silent = TcpListener::bind(any_port()).unwrap();
+    let device = Device::trusting(stranger().ca_pem());
+    let plan = device
+        .plan(silent.local_addr().unwrap())
+        .connect_timeout(Duration::from_millis(100));
+    let failure = Client::connect(&plan, device.form).err().unwrap();
+    assert_eq!(failure.slug.as_str(), "tls_timeout", "{failure:?}");
+    assert!(
+        failure
+            .text
+            .ends_with(": the server has not answered the ClientHello"),
+        "{failure:?}"
+    );
 }
 
 #[test]

@@ -31,19 +31,59 @@ fn keys_of_each_format() {
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
     let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
     let p256 = rcgen::KeyPair::generate().unwrap();
+    let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let other = rcgen::KeyPair::generate().unwrap().serialize_der();
-    for key in [rsa, p256, p384] {
+    let directory = Directory::new();
+    let (cert_path, key_path) = (directory.0.join("device.crt"), directory.0.join("device.key"));
+    for (key, label) in [
+        (rsa, Some("RSA PRIVATE KEY")),
+        (p256, Some("EC PRIVATE KEY")),
+        (p384, Some("EC PRIVATE KEY")),
+        // It stands in PKCS#8 alone (RFC 8410 section 7).
+        (ed25519, None),
+    ] {
         let params = rcgen::CertificateParams::new(vec![]).unwrap();
         let certificate = params.self_signed(&key).unwrap().der().to_vec();
         let pkcs8 = key.serialize_der();
-        let bare = wrapped_key(&pkcs8).to_vec();
-        for key in [pkcs8, bare] {
+        let bare = label.map(|label| (label, wrapped_key(&pkcs8).to_vec()));
+        fs::write(&cert_path, pem("CERTIFICATE", &certificate)).unwrap();
+        for (label, key) in bare.into_iter().chain([("PRIVATE KEY", pkcs8)]) {
+            for file in [key.clone(), pem(label, &key).into_bytes()] {
+                fs::write(&key_path, file).unwrap();
+                let identity = Identity::from_files(&cert_path, &key_path).unwrap();
+                assert_eq!(identity.leaf(), certificate);
+            }
             let identity = Identity::from_der(vec![certificate.clone()], key).unwrap();
             assert_eq!(identity.leaf(), certificate);
         }
         let mismatch = Identity::from_der(vec![certificate], other.clone()).unwrap_err();
         assert!(matches!(mismatch, IdentityError::Mismatch { .. }));
     }
+}
+
+/// RFC 7468 section 2, in base64 (RFC 4648 section 4).
+fn pem(label: &str, der: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in der.chunks(3) {
+        let bits = three.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for digit in 0..4 {
+            text.push(match digit <= three.len() {
+                true => char::from(DIGITS[(bits >> (18 - 6 * digit)) as usize % 64]),
+                false => '=',
+            });
+        }
+    }
+    let lines: Vec<_> = text
+        .as_bytes()
+        .chunks(64)
+        .map(str::from_utf8)
+        .collect::<Result<_, _>>()
+        .unwrap();
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        lines.join("\n")
+    )
 }
 
 /// The third element of the sequence, RFC 5958 section 2: version, algorithm, privateKey.
