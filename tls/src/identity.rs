@@ -1,7 +1,11 @@
 use std::{fmt, path::Path, sync::Arc, time::SystemTime};
 
 use rustls::{
-    crypto::aws_lc_rs::{default_provider, sign::any_supported_type},
+    InconsistentKeys, SignatureAlgorithm,
+    crypto::aws_lc_rs::{
+        default_provider,
+        sign::{any_ecdsa_type, any_supported_type},
+    },
     sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -21,6 +25,7 @@ pub struct Identity {
 struct Inner {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    algorithm: SignatureAlgorithm,
 }
 
 impl Identity {
@@ -101,8 +106,12 @@ impl Identity {
 
     /// The chain with the parsed key, for one handshake. The check of key against certificate was done at creation.
     pub(crate) fn certified_key(&self) -> Result<CertifiedKey, rustls::Error> {
-        let key = any_supported_type(&self.inner.key)?;
-        Ok(CertifiedKey::new(self.inner.chain.clone(), key))
+        // Trying all types parses an EC key twice, and that is a twelfth of a handshake.
+        let parsed = match self.inner.algorithm {
+            SignatureAlgorithm::ECDSA => any_ecdsa_type(&self.inner.key),
+            _ => any_supported_type(&self.inner.key),
+        };
+        Ok(CertifiedKey::new(self.inner.chain.clone(), parsed?))
     }
 
     fn check(
@@ -129,15 +138,18 @@ impl Identity {
                 ended,
             });
         }
-        if let Err(error) = any_supported_type(&key) {
-            return Err(IdentityError::BadKey {
-                source: sources.key.clone(),
-                detail: error.to_string(),
-            });
-        }
-        match CertifiedKey::from_der(chain.clone(), key.clone_key(), &default_provider()) {
-            Ok(_) => Ok(Self {
-                inner: Arc::new(Inner { chain, key }),
+        let parsed = any_supported_type(&key).map_err(|error| IdentityError::BadKey {
+            source: sources.key.clone(),
+            detail: error.to_string(),
+        })?;
+        let algorithm = parsed.algorithm();
+        match CertifiedKey::new(chain.clone(), parsed).keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Self {
+                inner: Arc::new(Inner {
+                    chain,
+                    key,
+                    algorithm,
+                }),
             }),
             Err(rustls::Error::InconsistentKeys(_)) => Err(IdentityError::Mismatch {
                 leaf_is_not_first: fits_a_later_one(chain, &key),

@@ -11,7 +11,7 @@
 //! kernel is what a contender decides about; the kernel samples it, so it is the mean of all rounds.
 //!
 //! - `connect`: from nothing to CONNACK, at most 256 at a time; CPU time per connection. Under TLS each device has a
-//!   certificate of its own, whose key was parsed before.
+//!   certificate of its own, kept in DER; its key is parsed as it connects.
 //! - `out`: one QoS 0 publish of 64 bytes per connection in turn, one `write` each, and a look at the poll after every
 //!   64; CPU time per message.
 //! - `in`: the other end sends one such publish on each connection, and the next round when the first has been

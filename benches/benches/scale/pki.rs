@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fleetwire_endpoint::pki::{DeviceCertificate, KeyType, Pki};
 use rustls::crypto::aws_lc_rs;
-use rustls::sign::SingleCertAndKey;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::{Job, bare_rustls, wire};
 
@@ -23,7 +23,8 @@ pub(crate) fn issue(pki: &Pki, index: usize) -> DeviceCertificate {
 /// What devices need for rustls.
 pub(crate) struct Devices {
     config: rustls::ClientConfig,
-    identities: Vec<Arc<SingleCertAndKey>>,
+    identities: Vec<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    parser: bare_rustls::Parser,
 }
 
 impl Devices {
@@ -31,18 +32,22 @@ impl Devices {
     pub(crate) fn of(job: &Job) -> Option<Self> {
         let (pki, provider) = (load(job.pki()?), Arc::new(aws_lc_rs::default_provider()));
         let devices = (0..job.connections).map(|index| issue(&pki, index));
+        let identities: Vec<_> = devices
+            .map(|device| (device.cert_der, device.key_der.into()))
+            .collect();
         Some(Self {
             config: bare_rustls::client_config(&pki, &provider, rustls::ALL_VERSIONS),
-            identities: devices
-                .map(|device| bare_rustls::identity(device.cert_der, &device.key_der.into()))
-                .collect(),
+            parser: bare_rustls::parser(&identities.first()?.1),
+            identities,
         })
     }
 
-    /// What the device connects with: a copy with its own certificate.
+    /// What the device connects with: a copy with its own certificate, whose key is parsed for this connection, as the
+    /// engine does it.
     pub(crate) fn config(&self, index: usize) -> rustls::ClientConfig {
         let mut config = self.config.clone();
-        config.client_auth_cert_resolver = Arc::clone(&self.identities[index]) as _;
+        let (certificate, key) = &self.identities[index];
+        config.client_auth_cert_resolver = bare_rustls::identity(certificate.clone(), key, self.parser);
         config
     }
 }

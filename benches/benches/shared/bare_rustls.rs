@@ -8,7 +8,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{RootCertStore, SupportedProtocolVersion};
 
 pub(crate) const ALPN: &[u8] = b"x-amzn-mqtt-ca";
@@ -30,12 +30,24 @@ pub(crate) fn client_config(
     config
 }
 
+/// How a key of this type is parsed at the least cost: trying all types parses an EC key twice.
+pub(crate) fn parser(key: &PrivateKeyDer<'static>) -> Parser {
+    if aws_lc_rs::sign::any_ecdsa_type(key).is_ok() {
+        aws_lc_rs::sign::any_ecdsa_type
+    } else {
+        aws_lc_rs::sign::any_supported_type
+    }
+}
+
+pub(crate) type Parser = fn(&PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, rustls::Error>;
+
 /// A device's certificate with its key, parsed.
 pub(crate) fn identity(
     certificate: CertificateDer<'static>,
     key: &PrivateKeyDer<'static>,
+    parser: Parser,
 ) -> Arc<SingleCertAndKey> {
-    let key = aws_lc_rs::sign::any_supported_type(key).expect("the key can be parsed");
+    let key = parser(key).expect("the key can be parsed");
     Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key)))
 }
 

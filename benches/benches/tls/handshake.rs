@@ -235,6 +235,7 @@ struct Bare {
     name: rustls::pki_types::ServerName<'static>,
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
+    parser: bare_rustls::Parser,
 }
 
 impl Bare {
@@ -249,19 +250,22 @@ impl Bare {
             Versions::Tls12 => &rustls::version::TLS12,
             _ => &rustls::version::TLS13,
         };
+        let key = device.key_der.clone_key().into();
         Self {
             client: bare_rustls::client_config(pki, &provider, &[version]),
             server: bare_rustls::server_config(pki, &provider, &[version]),
             name: SERVER.try_into().expect("it is a DNS name"),
             certificate: device.cert_der.clone(),
-            key: device.key_der.clone_key().into(),
+            parser: bare_rustls::parser(&key),
+            key,
         }
     }
 
     /// The configuration for the one device.
     fn config(&self) -> Arc<rustls::ClientConfig> {
         let mut config = self.client.clone();
-        config.client_auth_cert_resolver = bare_rustls::identity(self.certificate.clone(), &self.key);
+        config.client_auth_cert_resolver =
+            bare_rustls::identity(self.certificate.clone(), &self.key, self.parser);
         Arc::new(config)
     }
 

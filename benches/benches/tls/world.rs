@@ -71,8 +71,9 @@ impl World {
             ..provider::default_provider()
         });
         let mut rustls_client = bare_rustls::client_config(&pki, &crypto, &[&rustls::version::TLS13]);
+        let key = device.key_der.clone_key().into();
         rustls_client.client_auth_cert_resolver =
-            bare_rustls::identity(device.cert_der.clone(), &device.key_der.clone_key().into());
+            bare_rustls::identity(device.cert_der.clone(), &key, bare_rustls::parser(&key));
         Self {
             client: ClientConfigBuilder::new()
                 .roots(roots.clone())
