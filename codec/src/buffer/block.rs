@@ -1,5 +1,6 @@
 //! One block of memory that can be lent to readers on other threads and finds its way home.
 
+use std::fmt;
 use std::mem;
 use std::ops::Range;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -13,9 +14,18 @@ use super::sync::{Arc, AtomicBool, AtomicU64, Memory, Sender};
 /// A block is written by its one owner and lent out from there. [`keep`](Self::keep) freezes it: as long as
 /// anything kept lives, the block cannot be written again. The memory goes home to its pool when the block and
 /// everything kept from it are gone, whichever thread drops the last of them.
-#[derive(Debug)]
 pub struct Block {
     slot: Arc<Slot>,
+}
+
+/// Without the bytes: what has been read into a shared block may be of any connection.
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block")
+            .field("len", &self.len())
+            .field("is_retained", &self.is_retained())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Block {
@@ -140,7 +150,6 @@ impl AsRef<[u8]> for Kept {
 }
 
 /// The memory and its way home, shared by a block and what is kept from it.
-#[derive(Debug)]
 struct Slot {
     /// Empty only after the pool has taken the memory out.
     bytes: Memory,

@@ -54,6 +54,10 @@ struct Output {
     /// It is not connected yet.
     dialling: bool,
     sending: bool,
+    /// Whether it is to be read from here on, if that is to change.
+    reading: Option<bool>,
+    /// The end of this direction is to be said behind all that waits.
+    finish: bool,
     /// To be closed: in order, or with a reset.
     close: Option<bool>,
 }
@@ -83,6 +87,20 @@ impl PeerIo {
             && output.close.is_none()
         {
             output.waiting.extend_from_slice(bytes);
+        }
+    }
+
+    /// Stops reading from the connection, or goes on.
+    pub fn set_reading(&mut self, connection: u32, reading: bool) {
+        if let Some(output) = self.connections.get_mut(&connection) {
+            output.reading = Some(reading);
+        }
+    }
+
+    /// Ends this direction behind all that waits, and goes on reading.
+    pub fn shutdown_write(&mut self, connection: u32) {
+        if let Some(output) = self.connections.get_mut(&connection) {
+            output.finish = true;
         }
     }
 
@@ -235,6 +253,13 @@ impl<P: Peer> State<P> {
                     Some(block) => pool.put(block),
                     None => output.sending = true,
                 }
+            }
+            if let Some(reading) = output.reading.take_if(|_| !output.dialling) {
+                driver.set_reading(*key, reading);
+            }
+            let sent = output.waiting.is_empty() && !output.sending && !output.dialling;
+            if sent && std::mem::take(&mut output.finish) {
+                driver.shutdown_write(*key);
             }
             if let Some(reset) = output.close {
                 driver.close(*key, reset);

@@ -10,9 +10,12 @@
 mod devices;
 mod foreign;
 mod held_acks;
+mod hostile;
 mod idle;
 mod ledger;
 mod regressions;
+#[path = "../../../benches/samples.rs"]
+pub mod samples;
 mod scene;
 mod seeds;
 mod server;

@@ -391,10 +391,11 @@ impl Visitors {
                     }
                 }
                 Event::RequestTimerReset { kind, duration_ms } => {
-                    let at = Some(io.now() + Duration::from_millis(duration_ms));
+                    let at = io.now() + Duration::from_millis(duration_ms);
                     match kind {
-                        TimerKind::PingreqSend => visitor.ping_at = at,
-                        TimerKind::PingrespRecv => visitor.pingresp_until = at,
+                        TimerKind::PingreqSend => visitor.ping_at = Some(at),
+                        // Each PINGREQ would put it off, and with a short keep-alive for ever.
+                        TimerKind::PingrespRecv => _ = visitor.pingresp_until.get_or_insert(at),
                         TimerKind::PingreqRecv => panic!("a server's timer"),
                     }
                 }
