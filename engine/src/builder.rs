@@ -22,6 +22,8 @@ use crate::{Engine, EngineHandle, Handler, Limits, Listener, Shard};
 
 /// Listeners that one engine may have.
 const LISTENERS_MAX: usize = 64;
+/// Shards that one engine may have.
+const SHARDS_MAX: usize = 1024;
 
 /// How an engine is to be; [`start`](Self::start) makes it.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Default for EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// How many shards, that is threads; 1 unless said otherwise.
+    /// How many shards, that is threads; 1 unless said otherwise, 1,024 at most.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards;
@@ -109,6 +111,9 @@ impl EngineBuilder {
     ) -> Result<Parts<H, D>, StartError> {
         if self.shards == 0 {
             return Err(StartError::NoShards);
+        }
+        if self.shards > SHARDS_MAX {
+            return Err(StartError::TooManyShards);
         }
         if self.listeners.len() > LISTENERS_MAX {
             return Err(StartError::TooManyListeners);
@@ -236,6 +241,8 @@ pub enum StartError {
     ListenersNotShared,
     /// A channel engine has no listeners: only a handler can answer a CONNECT.
     ListenersNeedHandler,
+    /// At most 1,024 shards.
+    TooManyShards,
     /// At most 64 listeners.
     TooManyListeners,
     /// `Limits::buffer_bytes_max` is below [`Limits::BUFFER_BYTES_MIN`].
@@ -252,6 +259,7 @@ impl fmt::Display for StartError {
                 f.write_str("an engine of several shards needs listeners that were bound to be shared")
             }
             Self::ListenersNeedHandler => f.write_str("listeners need a handler to answer CONNECT"),
+            Self::TooManyShards => write!(f, "more than {SHARDS_MAX} shards"),
             Self::TooManyListeners => write!(f, "more than {LISTENERS_MAX} listeners"),
             Self::NoBuffers => write!(f, "the buffer bound is below {} bytes", Limits::BUFFER_BYTES_MIN),
             Self::Io(error) => write!(f, "cannot start a shard: {error}"),

@@ -14,13 +14,14 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fleetwire_codec::{PacketId, QoS, Version};
 
+use crate::limits::QUEUE_LEN_MAX;
 use crate::{
     Ack, AckTicket, AcksLate, At, Disconnected, Dropped, Engine, EngineBuilder, EngineHandle, Event, Failure,
     Handler, LinkId, Outbox, Rejected, StartError,
 };
 
 impl EngineBuilder {
-    /// Starts an engine whose events come through a queue of `capacity`, and that is steered by its handle. Links are
+    /// Starts an engine whose events come through a queue of `capacity`, at least 2 and at most 262,144, and that is steered by its handle. Links are
     /// opened with [`EngineHandle::open_with`].
     ///
     /// # Errors
@@ -50,7 +51,7 @@ impl EngineBuilder {
         if self.has_listeners() {
             return Err(StartError::ListenersNeedHandler);
         }
-        let capacity = capacity.max(2);
+        let capacity = capacity.clamp(2, QUEUE_LEN_MAX);
         let (sender, receiver) = bounded(capacity);
         let shared = Arc::new(Shared::default());
         let engine = self.start(|_| ChannelHandler {

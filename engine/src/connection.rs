@@ -7,7 +7,9 @@ use std::ops::Range;
 use std::time::Instant;
 
 use fleetwire_codec::buffer::{Block, Framing, HOT_BLOCK_LEN, Pool, RecvBuf, SendBuf, SendError};
-use fleetwire_codec::{Carrier, DecodeError, Packet, PacketId, Properties, Pubrel, QoS, TopicName, Version};
+use fleetwire_codec::{
+    Carrier, DecodeError, EncodeError, Packet, PacketId, Properties, Pubrel, QoS, TopicName, Version,
+};
 use fleetwire_tls::{Opened, Scratch, TlsError, TlsSession};
 
 use crate::clock::Moment;
@@ -192,13 +194,24 @@ impl Connection {
             let room = self.send.reserve(pool, len)?;
             packet.encode(version, room)?;
             self.send.commit(len);
+            Ok(())
         } else {
-            // Longer than one record: rare enough to be encoded beside it first.
-            let mut bytes = vec![0; len];
-            packet.encode(version, &mut bytes)?;
-            self.send.append(pool, &bytes)?;
+            self.append_long(pool, len, |bytes| packet.encode(version, bytes))
         }
-        Ok(())
+    }
+
+    /// More than one record takes, topics and properties of that length among it: rare enough to be encoded beside the send
+    /// buffer first.
+    fn append_long(
+        &mut self,
+        pool: &mut Pool,
+        len: usize,
+        encode: impl FnOnce(&mut [u8]) -> Result<usize, EncodeError>,
+    ) -> Result<(), VerbError> {
+        self.send.check(len)?;
+        let mut bytes = vec![0; len];
+        encode(&mut bytes)?;
+        Ok(self.send.append(pool, &bytes)?)
     }
 
     /// Encodes a PUBLISH: its header and, behind it, its payload, both once.
@@ -303,7 +316,7 @@ impl Connection {
         self.send.check(len)?;
         let header_len = len - packet.payload.len();
         if header_len > self.send.contiguous_max() {
-            return Err(VerbError::TooLarge);
+            return self.append_long(pool, len, |bytes| packet.encode(version, bytes));
         }
         let room = self.send.reserve(pool, header_len)?;
         packet.encode_header(version, room)?;

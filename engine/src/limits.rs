@@ -5,6 +5,9 @@ use std::time::Duration;
 use fleetwire_codec::buffer::HOT_BLOCK_LEN;
 use fleetwire_tls::Scratch;
 
+/// What a queue between threads may be asked to hold: its memory is taken when it is made.
+pub(crate) const QUEUE_LEN_MAX: usize = 1 << 18;
+
 /// The bounds of an engine. All are settings; what happens when one is reached stands at each. Counts of 0 are taken
 /// as 1.
 #[derive(Clone, Debug)]
@@ -36,7 +39,8 @@ pub struct Limits {
     /// TLS keys of one shard that stay expanded, about 620 bytes each; a busy connection has two. Past it a key is
     /// expanded again for its next record, which takes some 150 ns.
     pub tls_keys_max: usize,
-    /// Commands of [`EngineHandle`](crate::EngineHandle) that wait for one shard. Past it they answer `Full`.
+    /// Commands of [`EngineHandle`](crate::EngineHandle) that wait for one shard, at most 262,144, for the room is made at
+    /// the start. Past it they answer `Full`.
     pub commands_max: usize,
     /// How long a publish may be unacknowledged before [`Event::AcksLate`](crate::Event::AcksLate) says so.
     pub ack_timeout: Duration,
@@ -78,7 +82,7 @@ impl Limits {
         self.links_max = self.links_max.max(1);
         self.handshakes_max = self.handshakes_max.max(1);
         self.in_flight_max = self.in_flight_max.max(1);
-        self.commands_max = self.commands_max.max(1);
+        self.commands_max = self.commands_max.clamp(1, QUEUE_LEN_MAX);
         let output_memory = self.buffer_bytes_max.saturating_sub(HOT_BLOCK_LEN) / 2;
         self.output_bytes_max = self.output_bytes_max.min(output_memory);
         self

@@ -116,8 +116,10 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// `base` is the first ceiling, `cap` the last.
+    /// `base` is the first ceiling, `cap` the last; both are at least a millisecond, or attempts that fail at once would
+    /// keep a processor busy.
     pub fn new(base: Duration, cap: Duration) -> Self {
+        let base = base.max(Duration::from_millis(1));
         Self {
             base,
             cap: cap.max(base),

@@ -8,6 +8,7 @@
 //! ```
 
 mod devices;
+mod extremes;
 mod foreign;
 mod held_acks;
 mod hostile;
