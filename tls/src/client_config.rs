@@ -175,7 +175,8 @@ impl ClientConfigBuilder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// If there are no roots, or an ALPN name is not usable.
+    /// If there are no roots and verification is not switched off, an ALPN name is not usable, there is no such cipher suite, or
+    /// rustls refuses something.
     pub fn build(self) -> Result<ClientConfig, ConfigError> {
         check_alpn(&self.alpn)?;
         let provider = self.common.provider()?;

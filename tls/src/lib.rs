@@ -24,8 +24,8 @@
 //! let mut stream = std::net::TcpStream::connect("broker.example:443")?;
 //! let (mut scratch, mut received, mut out) = (Scratch::new(), Vec::new(), Vec::new());
 //! session.start(&mut out)?;
+//! stream.write_all(&out)?;
 //! loop {
-//!     stream.write_all(&std::mem::take(&mut out))?;
 //!     let mut block = [0; 4096];
 //!     let length = stream.read(&mut block)?;
 //!     if length == 0 {
@@ -33,24 +33,41 @@
 //!     }
 //!     received.extend_from_slice(&block[..length]);
 //!     loop {
-//!         let consumed = match session.open(&mut scratch, &mut received, &mut out)? {
+//!         out.clear();
+//!         let opened = session.open(&mut scratch, &mut received, &mut out);
+//!         // Also when it failed: that is the alert, which tells the peer why.
+//!         stream.write_all(&out)?;
+//!         let consumed = match opened? {
 //!             Opened::NeedMore => break,
+//!             Opened::Established { consumed } => {
+//!                 println!("{:?}", session.info());
+//!                 // A record is made where its plaintext lies, in the room that is left around it.
+//!                 let (plain, framing) = (b"hello", session.framing());
+//!                 let mut block = vec![0; framing.head + plain.len() + framing.tail];
+//!                 let place = framing.head..framing.head + plain.len();
+//!                 block[place.clone()].copy_from_slice(plain);
+//!                 let record = session.seal(&mut scratch, &mut block, place)?;
+//!                 stream.write_all(&block[record])?;
+//!                 consumed
+//!             }
 //!             Opened::Data { consumed, plain } => {
 //!                 println!("{:?}", &received[plain]);
 //!                 consumed
 //!             }
-//!             Opened::Established { consumed } => {
-//!                 println!("{:?}", session.info());
-//!                 consumed
-//!             }
 //!             Opened::Handshake { consumed } | Opened::Nothing { consumed } => consumed,
-//!             Opened::Closed { .. } => return Ok(()),
+//!             Opened::Closed { .. } => {
+//!                 out.clear();
+//!                 session.close_notify(&mut out);
+//!                 return Ok(stream.write_all(&out)?);
+//!             }
 //!         };
 //!         received.drain(..consumed);
 //!     }
 //! }
 //! # }
 //! ```
+//!
+//! A server begins with [`TlsSession::server`] and waits; [`ServerConfigBuilder`] has examples of its configuration.
 //!
 //! rustls 0.23 with aws-lc-rs does the handshake. Then the records are this crate's own affair, unless a configuration
 //! chooses rustls's ([`RecordLayer`]): they are opened and sealed where they lie, and a session at rest is its keys,

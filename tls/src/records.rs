@@ -132,7 +132,7 @@ impl Scratch {
         Self::with_keys_max(Self::KEYS_MAX)
     }
 
-    /// An empty one that keeps at least `keys_max` expanded keys, the next power of two. Each takes about 620 bytes; a
+    /// An empty one that keeps at least `keys_max` expanded keys, the next power of two. Each takes about 640 bytes; a
     /// session has two, one for each direction.
     pub fn with_keys_max(keys_max: usize) -> Self {
         Self {

@@ -107,8 +107,8 @@ impl TlsSession {
     ///
     /// `sealed` must be exactly the bytes that were received and not consumed, in order; between two calls they may be
     /// moved and added to, but not changed. They may grow to [`HANDSHAKE_LEN_MAX`] while the handshake lasts, and to
-    /// [`crate::RECORD_LEN_MAX`] afterwards; a message that would need more is an error. Bytes to send are appended to `out`, also when an error is returned: the
-    /// alert. Plaintext is laid over its record.
+    /// [`crate::RECORD_LEN_MAX`] afterwards; a message that would need more is an error. Bytes to send are appended to
+    /// `out`, also when an error is returned: the alert. Plaintext is laid over its record.
     ///
     /// # Errors
     /// Why the connection is over. Every further call says the same.
@@ -152,7 +152,7 @@ impl TlsSession {
     ///
     /// # Errors
     /// Before the handshake is done, after a fatal alert or [`Self::close_notify`], when the room is too small, or when
-    /// the keys may protect no more records; after these two the session lives on.
+    /// the keys may protect no more records. Of these only the fatal alert ends the session, and it has ended it before.
     pub fn seal(
         &mut self,
         scratch: &mut Scratch,
