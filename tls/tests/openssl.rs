@@ -1,6 +1,6 @@
 //! Against the `openssl` command as the other side, over real sockets: both versions, each suite, new keys in both
-//! directions, ALPN that fits and that does not, no certificate, resumption that is asked for, in vain by their client and
-//! not by ours.
+//! directions, ALPN that fits and that does not, no certificate, a domain's certificate, resumption that is asked for, in vain by
+//! their client and not by ours.
 //!
 //! `cargo test -p fleetwire-tls --test openssl -- --ignored` runs it where there is an OpenSSL of at least 1.1.1.
 
@@ -153,6 +153,35 @@ fn refusals() {
                 .unwrap_err();
             assert_eq!(error.slug(), slug);
             client.wait_for(told);
+        }
+    }
+}
+
+/// The name picks the certificate, in either version.
+#[test]
+#[ignore = "needs the openssl command"]
+fn a_domain_shows_its_certificate() {
+    let world = World::new("domain");
+    let table = |identity: &Identity| {
+        ServerConfigBuilder::new(identity.clone()).alpn(ALPN, ClientAuth::Required(world.roots.clone()))
+    };
+    // Any certificate of the authority serves for a domain: here it is that of the device.
+    let domain = table(&world.device).server_names(["*.iot.example"]).build();
+    let config = table(&world.server).domain(domain.unwrap()).build().unwrap();
+    for version in ["-tls1_2", "-tls1_3"] {
+        for (name, subject) in [
+            ("localhost", "CN=server"),
+            ("Fleet.IoT.example", "CN=device"),
+            ("a.fleet.iot.example", "CN=server"),
+        ] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let options = [version, "-alpn", ALPN, "-servername", name];
+            let mut client = world.s_client(&address_of(&listener), &options, true);
+            let (stream, _) = listener.accept().unwrap();
+            let server = Ours::shake_hands(TlsSession::server(&config), stream).unwrap();
+            assert!(server.had_certificate);
+            let shown = client.wait_for("subject=").replace(' ', "");
+            assert!(shown.ends_with(subject), "{name}: {shown}");
         }
     }
 }
