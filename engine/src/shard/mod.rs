@@ -8,24 +8,23 @@ mod allocations;
 mod ending;
 mod opening;
 mod receiving;
+mod sending;
+mod stopping;
+mod timing;
 
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use fleetwire_codec::{Packet, ReasonCode};
-use fleetwire_tls::Reason;
 
-use crate::clock::after;
 use crate::command::Command;
 use crate::core::Core;
 use crate::driver::{Completion, Driver, Key};
-use crate::failure::Cause;
-use crate::link::{CloseWish, Phase};
 use crate::outbox::Outbox;
-use crate::session::Expired;
-use crate::{AcksLate, At, DropReason, Event, Handler, Slug};
+use crate::{At, Event, Handler};
+
+use stopping::Stop;
 
 /// Commands that one pass takes, so that a flood of them does not starve the network.
 const COMMANDS_PER_PASS: usize = 1024;
@@ -45,16 +44,6 @@ enum How {
     Now,
     /// With a TCP reset.
     Reset,
-}
-
-/// How far the shutdown is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    No,
-    /// Waits for acknowledgements until then.
-    Draining(Instant),
-    /// Every link was told to close; what is left then is dropped.
-    Closing(Instant),
 }
 
 /// See the module.
@@ -254,272 +243,6 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// At the end every command is answered, whether the handler has room for it or not.
     fn takes_commands(&self) -> bool {
         self.core.draining || self.handler.takes_commands()
-    }
-
-    fn fire_timers(&mut self) {
-        // Bounded by what is there now: what a handler schedules for this very moment waits for the next pass.
-        for _ in 0..self.core.timers.len() {
-            let Some((at, id)) = self.core.timers.pop_due(self.core.now) else {
-                break;
-            };
-            self.core.counters.deadlines.add(1);
-            let Some(link) = self.core.links.get_mut(id) else {
-                continue;
-            };
-            if link.armed == Some(at) {
-                link.armed = None;
-                let lag = self.core.now.saturating_duration_since(at.instant());
-                self.core.counters.lag_us_max.raise_to(lag.as_micros() as u64);
-                self.fire_schedule(id.slot);
-                self.fire_phase(id.slot);
-                self.core.arm(id.slot);
-            }
-        }
-        let links = &self.core.links;
-        self.core.timers.prune(links.len(), |id, at| {
-            links
-                .at(id.slot)
-                .is_some_and(|link| link.id == id && link.armed == Some(at))
-        });
-    }
-
-    fn fire_schedule(&mut self, key: Key) {
-        let now = self.core.now;
-        let Some(link) = self.core.links.at_mut(key) else {
-            return;
-        };
-        if let Some(due) = link.schedule.as_mut().and_then(|schedule| schedule.take_due(now)) {
-            self.deliver(key, Event::Due(due));
-        }
-    }
-
-    fn fire_phase(&mut self, key: Key) {
-        let now = self.core.now;
-        let Some(link) = self.core.links.at_mut(key) else {
-            return;
-        };
-        match link.phase {
-            Phase::Backoff(until) if until <= now.into() => self.queue(key, until.instant()),
-            Phase::Tcp | Phase::Tls | Phase::Mqtt => self.opening_timeout(key),
-            Phase::Up if link.wishes.close.is_none() => self.session_timeout(key),
-            Phase::Flushing(until) | Phase::Lingering(until) if until <= now.into() => {
-                self.driver.close(key, false);
-                self.after_close(key);
-            }
-            _ => {}
-        }
-    }
-
-    fn session_timeout(&mut self, key: Key) {
-        loop {
-            let now = self.core.now;
-            let Some((link, mut tools)) = self.core.connection(key) else {
-                return;
-            };
-            match link.connection.session.handle_timeout(now, tools.limits) {
-                None => return,
-                Some(Expired::SendPing) => {
-                    // Without room for it there is output on its way, which says as much as a ping if it moves.
-                    match link.connection.send_packet(&Packet::Pingreq, &mut tools) {
-                        Ok(()) => link.connection.session.ping_sent(now),
-                        Err(_) => link.connection.session.ping_owed(now),
-                    }
-                    self.core.touch(key);
-                }
-                Some(Expired::AcksLate { oldest }) => {
-                    let in_flight = link.connection.session.in_flight_publishes();
-                    self.deliver(key, Event::AcksLate(AcksLate { oldest, in_flight }));
-                }
-                // We do not read, so we cannot know.
-                Some(Expired::PeerSilent) if link.paused || link.held => {
-                    link.connection.session.presume_alive(now)
-                }
-                Some(Expired::PeerSilent) => {
-                    let text = if link.is_client() {
-                        "no PINGRESP and nothing else came in time"
-                    } else {
-                        "no packet came within one and a half keep-alives"
-                    };
-                    let cause =
-                        Cause::new(Slug::KEEP_ALIVE_TIMEOUT, text).with_reason(ReasonCode::KeepAliveTimeout);
-                    return self.end(key, cause, How::Flush);
-                }
-            }
-        }
-    }
-
-    /// Looks again, once in a pass, at links with more to send than one block, and at those whose verbs found no memory.
-    fn look_again(&mut self) {
-        let mut again = std::mem::take(&mut self.core.again);
-        for key in again.drain(..) {
-            self.core.touch(key);
-        }
-        // The same list, so that no pass allocates one.
-        self.core.again = again;
-        for key in std::mem::take(&mut self.core.starved) {
-            if let Some(link) = self.core.links.at_mut(key) {
-                link.starved = false;
-                self.core.touch(key);
-            }
-        }
-    }
-
-    /// Carries out what handlers and packets have asked of connections, until nothing is left to do.
-    fn flush(&mut self) {
-        while let Some(key) = self.core.dirty.pop() {
-            let Some(link) = self.core.links.at_mut(key) else {
-                continue;
-            };
-            link.dirty = false;
-            if let Some(wish) = link.wishes.close.take() {
-                self.carry_out_close(key, wish);
-            }
-            self.sync_reading(key);
-            self.send_again(key);
-            self.pump(key);
-            self.core.arm(key);
-        }
-    }
-
-    /// Goes on with what a resumed session has to send again.
-    fn send_again(&mut self, key: Key) {
-        while let Some((link, mut tools)) = self.core.connection(key) {
-            if link.phase != Phase::Up {
-                return;
-            }
-            let Some((entry, error)) = link.connection.send_again(&mut tools) else {
-                return;
-            };
-            self.dropped(key, &entry, DropReason::NotAccepted(error));
-        }
-    }
-
-    /// Hands output to the driver, one block at a time.
-    fn pump(&mut self, key: Key) {
-        let Some((link, mut tools)) = self.core.connection(key) else {
-            return;
-        };
-        if !link.phase.has_socket() || link.phase == Phase::Tcp {
-            return;
-        }
-        match link.connection.take_ready(&mut tools) {
-            Ok(Some((block, range))) => {
-                self.core.counters.bytes_out.add(range.len() as u64);
-                self.core.counters.sends.add(1);
-                if let Some(block) = self.driver.submit_send(key, block, range)
-                    && let Some(link) = self.core.links.at_mut(key)
-                {
-                    link.connection.sent(block, &mut self.core.pool);
-                    if link.has_more_to_do() {
-                        self.core.again.push(key);
-                    }
-                }
-            }
-            Ok(None) if matches!(link.phase, Phase::Flushing(_)) => self.finish_flushing(key),
-            Ok(None) => {
-                if link.phase.is_live() && link.connection.has_room_again(&mut tools) {
-                    self.deliver(key, Event::Writable);
-                } else {
-                    self.core.note_full(key);
-                }
-            }
-            // It is over already; the rest cannot be said.
-            Err(_) if matches!(link.phase, Phase::Flushing(_)) => {
-                self.driver.close(key, false);
-                self.after_close(key);
-            }
-            Err(error) => {
-                let mut cause = Cause::new(Slug::of(error.slug()), error.to_string());
-                // What no more packets can be sent under can still say close_notify.
-                cause.told = true;
-                let how = match error.reason() {
-                    Reason::KeysExhausted => How::Flush,
-                    _ => How::Now,
-                };
-                self.end(key, cause, how);
-            }
-        }
-    }
-
-    /// Tells the driver whether to read, and takes up what was parked whole meanwhile.
-    fn sync_reading(&mut self, key: Key) {
-        let Some(link) = self.core.links.at_mut(key) else {
-            return;
-        };
-        if !link.phase.has_socket() {
-            return;
-        }
-        let wanted = link.wants_reading();
-        if link.reading != wanted {
-            link.reading = wanted;
-            self.driver.set_reading(key, wanted);
-        }
-        if wanted
-            && std::mem::take(&mut link.connection.frames_wait)
-            && let Some(parked) = self.core.take_parked(key)
-        {
-            self.process_parked(key, parked);
-        }
-    }
-
-    fn begin_stop(&mut self, drain: Duration) {
-        if self.stop != Stop::No {
-            return;
-        }
-        self.core.draining = true;
-        self.stop = Stop::Draining(after(self.core.now, drain));
-        self.driver.close_listeners();
-        for id in self.core.links.ids() {
-            let Some(link) = self.core.links.get_mut(id) else {
-                continue;
-            };
-            link.schedule = None;
-            if link.phase != Phase::Up {
-                self.core.wish_close(id, CloseWish::Orderly(None), true);
-            }
-        }
-    }
-
-    /// Goes on with a shutdown; true when it is complete.
-    fn drained(&mut self) -> bool {
-        let now = self.core.now;
-        match self.stop {
-            Stop::No => false,
-            Stop::Draining(until) => {
-                let idle = |link: &crate::link::Link| {
-                    let session = &link.connection.session;
-                    session.in_flight_publishes() == 0
-                        && !session.holds_acks()
-                        && link.connection.is_flushed()
-                };
-                if now >= until || self.core.links.iter().all(idle) {
-                    self.stop = Stop::Closing(after(now, self.core.limits.linger_timeout));
-                    for id in self.core.links.ids() {
-                        let server = self.core.links.get_mut(id).is_some_and(|link| !link.is_client());
-                        if server {
-                            let reason = ReasonCode::ServerShuttingDown;
-                            Outbox::new(&mut self.core).disconnect(
-                                id,
-                                reason,
-                                fleetwire_codec::Properties::EMPTY,
-                            );
-                        }
-                        self.core.wish_close(id, CloseWish::Orderly(None), true);
-                    }
-                    self.flush();
-                }
-                false
-            }
-            Stop::Closing(until) => {
-                if now >= until {
-                    for id in self.core.links.ids() {
-                        self.driver.close(id.slot, true);
-                        self.after_close(id.slot);
-                    }
-                }
-                self.core.links.len() == 0
-            }
-        }
     }
 
     /// Accepts as long as there is room for what it would bring.
