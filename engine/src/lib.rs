@@ -77,7 +77,10 @@ mod publish;
 pub use publish::{OwnedPublish, Publish};
 
 mod outbox;
-pub use outbox::{OpenError, Outbox, PublishError, VerbError};
+pub use outbox::Outbox;
+
+mod error;
+pub use error::{OpenError, PublishError, VerbError};
 
 mod listener;
 pub use listener::Listener;

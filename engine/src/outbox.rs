@@ -1,13 +1,10 @@
 //! The verbs of a handler.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use fleetwire_codec::buffer::SendError;
 use fleetwire_codec::{
-    Auth, Connack, Disconnect, EncodeError, FiltersBuf, Packet, PacketId, Properties, QoS, ReasonCode,
-    Suback, Subscribe, SubscriptionOptions, TopicFilter, Unsuback, Unsubscribe, UnsubscribeFiltersBuf,
-    Version,
+    Auth, Connack, Disconnect, FiltersBuf, Packet, PacketId, Properties, QoS, ReasonCode, Suback, Subscribe,
+    SubscriptionOptions, TopicFilter, Unsuback, Unsubscribe, UnsubscribeFiltersBuf, Version,
 };
 
 use crate::clock::after;
@@ -16,7 +13,10 @@ use crate::core::Core;
 use crate::link::{CloseWish, Link};
 use crate::schedule::Schedule;
 use crate::session::{Kind, State};
-use crate::{AckTicket, ConnectForm, LinkId, Message, Plan, Publish, SessionState, Shard};
+use crate::{
+    AckTicket, ConnectForm, LinkId, Message, OpenError, Plan, Publish, PublishError, SessionState, Shard,
+    VerbError,
+};
 
 /// What a handler can do. All verbs work on any link of the handler's shard, answer at once and never call the
 /// handler. Packets are encoded within the call, into the link's send buffer, and leave when the handler has
@@ -106,7 +106,7 @@ impl<'a> Outbox<'a> {
         Ok((live, tools))
     }
 
-    /// Subscribes; `Subscribed` follows with one code for each filter.
+    /// Client role: subscribes; `Subscribed` follows with one code for each filter.
     ///
     /// # Errors
     /// See [`VerbError`]; nothing was queued then.
@@ -133,7 +133,7 @@ impl<'a> Outbox<'a> {
         })
     }
 
-    /// Unsubscribes; `Unsubscribed` follows.
+    /// Client role: unsubscribes; `Unsubscribed` follows.
     ///
     /// # Errors
     /// See [`VerbError`]; nothing was queued then.
@@ -158,6 +158,9 @@ impl<'a> Outbox<'a> {
         packet: impl FnOnce(PacketId) -> Packet<'p>,
     ) -> Result<PacketId, VerbError> {
         let (live, mut tools) = self.live(link)?;
+        if !live.is_client() {
+            return Err(VerbError::Invalid);
+        }
         let requested = live.connection.request(kind, &mut tools, packet);
         if requested == Err(VerbError::Full) {
             self.core.note_full(link.slot);
@@ -501,6 +504,9 @@ impl<'a> Outbox<'a> {
 
     fn answer(&mut self, link: LinkId, packet: &Packet<'_>) -> Result<(), VerbError> {
         let (live, mut tools) = self.live(link)?;
+        if live.is_client() {
+            return Err(VerbError::Invalid);
+        }
         if !live.connection.session.is_up() {
             return Err(VerbError::Offline);
         }
@@ -510,139 +516,5 @@ impl<'a> Outbox<'a> {
         }
         self.core.touch(link.slot);
         sent
-    }
-}
-
-/// Why a link could not be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// `Limits::links_max` links of the shard exist.
-    TooManyLinks,
-    /// The engine is shutting down.
-    ShuttingDown,
-    /// Too many commands wait for the shard (handles only).
-    Full,
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooManyLinks => "the shard has as many links as its limits allow",
-            Self::ShuttingDown => "the engine is shutting down",
-            Self::Full => "too many commands wait for the shard",
-        })
-    }
-}
-
-impl std::error::Error for OpenError {}
-
-/// Why a verb could not be carried out; nothing was queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum VerbError {
-    /// The output bound of the connection or the buffer bound of the shard is reached; `Writable` follows.
-    Full,
-    /// The link is not connected.
-    Offline,
-    /// The packet is larger than the output bound, than the peer accepts, or than MQTT can carry.
-    TooLarge,
-    /// The link is gone.
-    NoSuchLink,
-    /// The server's CONNACK forbids it: its Wildcard or Shared Subscription Available (v5 sections 3.2.2.3.11, 3.2.2.3.13).
-    Refused,
-    /// An argument that no packet can carry, or a verb that has no meaning in this state.
-    Invalid,
-    /// The connection that the message of this ticket came on is over, or about to end: the message comes again if the
-    /// session is kept.
-    Stale,
-    /// This acknowledgement was given before; or its session was [taken](Outbox::take_session).
-    NotHeld,
-}
-
-impl fmt::Display for VerbError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full => "no room for more output; the event Writable says when there is",
-            Self::Offline => "the link is not connected",
-            Self::TooLarge => "the packet is larger than the output bound or than the peer accepts",
-            Self::NoSuchLink => "there is no such link any more",
-            Self::Refused => "the server does not offer it",
-            Self::Invalid => "the arguments or the state of the link do not allow this",
-            Self::Stale => {
-                "the connection that the message came on is over; acknowledge it when it comes again"
-            }
-            Self::NotHeld => "the acknowledgement was given before; a ticket serves once",
-        })
-    }
-}
-
-impl std::error::Error for VerbError {}
-
-impl From<SendError> for VerbError {
-    fn from(error: SendError) -> Self {
-        match error {
-            SendError::TooLarge => Self::TooLarge,
-            // Another bound of this side, whatever it is called: it passes.
-            _ => Self::Full,
-        }
-    }
-}
-
-impl From<EncodeError> for VerbError {
-    fn from(error: EncodeError) -> Self {
-        match error {
-            EncodeError::TooLarge => Self::TooLarge,
-            _ => Self::Invalid,
-        }
-    }
-}
-
-/// Why a publish was not accepted; nothing was queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The output bound, the buffer bound or the in-flight window is reached; `Writable` follows.
-    Full,
-    /// The link is not connected.
-    Offline,
-    /// The packet is larger than the output bound, than the peer accepts, or than MQTT can carry.
-    TooLarge,
-    /// The peer's CONNACK forbids it: its Maximum QoS or Retain Available (v5 [MQTT-3.2.2-11], [MQTT-3.2.2-14]).
-    Refused,
-    /// The link is gone.
-    NoSuchLink,
-    /// A field that no PUBLISH can carry.
-    Invalid,
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused => {
-                f.write_str("the server does not accept this quality of service or retained messages")
-            }
-            Self::Full => VerbError::Full.fmt(f),
-            Self::Offline => VerbError::Offline.fmt(f),
-            Self::TooLarge => VerbError::TooLarge.fmt(f),
-            Self::NoSuchLink => VerbError::NoSuchLink.fmt(f),
-            Self::Invalid => VerbError::Invalid.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for PublishError {}
-
-impl From<VerbError> for PublishError {
-    fn from(error: VerbError) -> Self {
-        match error {
-            VerbError::Full => Self::Full,
-            VerbError::Offline => Self::Offline,
-            VerbError::TooLarge => Self::TooLarge,
-            VerbError::NoSuchLink => Self::NoSuchLink,
-            VerbError::Refused => Self::Refused,
-            // No publish meets the latter two.
-            VerbError::Invalid | VerbError::Stale | VerbError::NotHeld => Self::Invalid,
-        }
     }
 }

@@ -9,7 +9,7 @@ use fleetwire_codec::{
 use fleetwire_engine::sim::Sim;
 use fleetwire_engine::{
     At, Backoff, ConnectForm, Engine, Event, Handler, Limits, LinkId, Outbox, Plan, Publish, PublishError,
-    Shard, StartError, Way,
+    Shard, StartError, VerbError, Way,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -41,6 +41,11 @@ impl Handler for Host {
                 let properties = PropertiesBuf::of(Carrier::Connack, &properties).unwrap();
                 // With an output bound of nothing there is no answer.
                 let _ = out.accept(at.link, false, properties.as_properties(), 0);
+                // Not a server's verbs.
+                let filter = TopicFilter::new("#").unwrap();
+                let subscribed = out.subscribe(at.link, &[(filter, QoS::AtMostOnce)]);
+                assert_eq!(subscribed, Err(VerbError::Invalid));
+                assert_eq!(out.unsubscribe(at.link, &[filter]), Err(VerbError::Invalid));
             }
             Event::Message(message) => {
                 let payload_is_whole = message.payload.iter().all(|byte| *byte == 7);
@@ -238,8 +243,8 @@ impl Misuser {
                     .map_err(|(error, _)| error),
             ),
             text(out.auth(link, ReasonCode::Success, none)),
-            text(out.suback(link, id, &[])),
-            text(out.unsuback(link, id, &[])),
+            text(out.suback(link, id, &[0])),
+            text(out.unsuback(link, id, &[0])),
             text(out.every(link, out.now(), Duration::ZERO)),
         ];
         assert!(out.take_session(link).is_none());
