@@ -190,3 +190,33 @@ pub(crate) fn connect_cause(error: &io::Error, address: Option<SocketAddr>) -> C
     };
     Cause::new(slug, format!("{at}: {what} ({error})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The numbers are Linux's, errno(3).
+    #[test]
+    fn what_the_system_says_of_a_connect_has_a_name() {
+        for (errno, slug) in [
+            (111, Slug::TCP_REFUSED),
+            (104, Slug::TCP_RESET),
+            (110, Slug::TCP_TIMEOUT),
+            (113, Slug::TCP_UNREACHABLE),
+            (101, Slug::TCP_UNREACHABLE),
+            // EADDRNOTAVAIL and EADDRINUSE: source ports are used up.
+            (99, Slug::SOURCE_PORTS_EXHAUSTED),
+            (98, Slug::SOURCE_PORTS_EXHAUSTED),
+            // EMFILE and ENFILE.
+            (24, Slug::OPEN_FILES),
+            (23, Slug::OPEN_FILES),
+            (13, Slug::TCP_ERROR),
+        ] {
+            let error = io::Error::from_raw_os_error(errno);
+            let address = Some(SocketAddr::from(([10, 0, 0, 1], 8883)));
+            let cause = connect_cause(&error, address);
+            assert_eq!(cause.slug, slug, "{error}");
+            assert!(cause.text.starts_with("10.0.0.1:8883: "), "{}", cause.text);
+        }
+    }
+}

@@ -79,16 +79,21 @@ fn two_engines_tls() {
         "shut down in bad weather",
         "tls_timeout",
     ];
+    let identity = identity();
+    seeds::run("two_engines_tls", 30, &rare, |seed| {
+        scenario(seed, Some(&identity))
+    });
+}
+
+/// A server's, with a certificate that nobody verifies.
+pub(crate) fn identity() -> Identity {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let names = vec!["server.test".to_owned()];
     let cert = rcgen::CertificateParams::new(names)
         .unwrap()
         .self_signed(&key)
         .unwrap();
-    let identity = Identity::from_pem(cert.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
-    seeds::run("two_engines_tls", 30, &rare, |seed| {
-        scenario(seed, Some(&identity))
-    });
+    Identity::from_pem(cert.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
 }
 
 /// Both sides' configurations, with keys that serve for a few records only.

@@ -14,10 +14,15 @@ use fleetwire_engine::{
     At, Backoff, ConnectForm, Engine, Event, Handler, Limits, Outbox, Plan, Publish, Shard, Slug, Way,
 };
 
+use fleetwire_tls::{
+    ClientAuth, ClientConfig, ClientConfigBuilder, Identity, ServerConfig, ServerConfigBuilder, ServerName,
+};
+
 use self::application::Application;
 use self::rogue::Rogue;
 use crate::scene::assert_nothing_held;
 use crate::seeds::{self, Tally};
+use crate::two_engines;
 
 const SECOND: Duration = Duration::from_secs(1);
 const ADDRESS: &str = "10.0.0.1:1883";
@@ -47,7 +52,17 @@ fn hostile_clients() {
         "rogue: reads nothing",
         "witness: acknowledged",
     ];
-    seeds::run("hostile_clients", 100, &rare, clients);
+    seeds::run("hostile_clients", 100, &rare, |seed| clients(seed, None));
+}
+
+/// Where the witness speaks TLS, and the others what they like.
+#[test]
+fn hostile_clients_tls() {
+    let identity = two_engines::identity();
+    let rare = ["closed_in_handshake", "tls_timeout", "witness: acknowledged"];
+    seeds::run("hostile_clients_tls", 20, &rare, |seed| {
+        clients(seed, Some(&identity))
+    });
 }
 
 #[test]
@@ -72,8 +87,16 @@ fn hostile_servers() {
     seeds::run("hostile_servers", 100, &rare, servers);
 }
 
-fn plan() -> Plan {
-    let mut way = Way::tcp("10.0.0.1", 1883);
+fn plan(tls: Option<ClientConfig>) -> Plan {
+    let mut way = match tls {
+        Some(config) => Way::tls(
+            "10.0.0.1",
+            1883,
+            config,
+            ServerName::parse("server.test").unwrap(),
+        ),
+        None => Way::tcp("10.0.0.1", 1883),
+    };
     way.resolve().unwrap();
     Plan::new(way)
         .connect_timeout(2 * SECOND)
@@ -93,6 +116,14 @@ fn limits(random: &mut fastrand::Rng) -> Limits {
         .linger_timeout(SECOND)
 }
 
+fn tls(identity: &Identity) -> (ClientConfig, ServerConfig) {
+    let client = ClientConfigBuilder::new()
+        .dangerous_no_server_verification()
+        .alpn(vec![b"mqtt".to_vec()]);
+    let server = ServerConfigBuilder::new(identity.clone()).alpn("mqtt", ClientAuth::None);
+    (client.build().unwrap(), server.build().unwrap())
+}
+
 /// Cut anywhere and slow, but nothing is lost: what goes wrong is the peers' doing.
 fn weather(random: &mut fastrand::Rng) -> Faults {
     let mut faults = Faults::none();
@@ -103,18 +134,20 @@ fn weather(random: &mut fastrand::Rng) -> Faults {
     faults
 }
 
-fn clients(seed: u64) -> Tally {
+fn clients(seed: u64, identity: Option<&Identity>) -> Tally {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut sim = Sim::new(random.u64(..));
     let address = ADDRESS.parse().unwrap();
     let calm = Arc::new(AtomicBool::new(false));
+    let (client_tls, server_tls) = identity.map(tls).unzip();
     let mut application = Some(Application::new(None, &mut random, &calm));
     let builder = Engine::builder()
         .limits(limits(&mut random).handshakes_max(100))
-        .listen(sim.listener(address), None, 0);
+        .listen(sim.listener(address), server_tls, 0);
     let server = sim.start(builder, |_| application.take().unwrap()).unwrap();
     sim.set_faults(weather(&mut random));
-    let witness = sim.start(Engine::builder(), |_| Witness::default()).unwrap();
+    let mut witness = Some(Witness::new(plan(client_tls)));
+    let witness = sim.start(Engine::builder(), |_| witness.take().unwrap()).unwrap();
     let is_up = || witness.with_handler(0, |witness| witness.up) == Some(true);
     assert!(sim.run_until(10 * SECOND, is_up).unwrap());
     let rogue = Rogue::new(Some(address), &mut random, &calm);
@@ -152,7 +185,7 @@ fn servers(seed: u64) -> Tally {
     let rogue = sim.serve(ADDRESS.parse().unwrap(), rogue).unwrap();
     rogue.with(|_, io| io.wake_at(Some(io.now())));
     sim.set_faults(weather(&mut random));
-    let mut application = Some(Application::new(Some(plan()), &mut random, &calm));
+    let mut application = Some(Application::new(Some(plan(None)), &mut random, &calm));
     let builder = Engine::builder().limits(limits(&mut random));
     let client = sim.start(builder, |_| application.take().unwrap()).unwrap();
     sim.run_for(random.u32(5..30) * SECOND).unwrap();
@@ -174,17 +207,30 @@ fn shut_down<H: Handler>(sim: &mut Sim, engine: &SimEngine<H>) {
 }
 
 /// Publishes twice a second, and notes how long acknowledgements take.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Witness {
+    plan: Plan,
     up: bool,
     pending: u64,
     acked: u64,
     slowest: Duration,
 }
 
+impl Witness {
+    fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            up: false,
+            pending: 0,
+            acked: 0,
+            slowest: Duration::ZERO,
+        }
+    }
+}
+
 impl Handler for Witness {
     fn on_start(&mut self, _: Shard, out: &mut Outbox<'_>) {
-        out.open_with(&plan(), 0, ConnectForm::new(WITNESS)).unwrap();
+        out.open_with(&self.plan, 0, ConnectForm::new(WITNESS)).unwrap();
     }
 
     fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {

@@ -103,9 +103,12 @@ impl Rogue {
                 io.send(connection, &sample[..self.random.usize(0..sample.len())]);
             }
             10 => {
-                let garbage: Vec<u8> = (0..self.random.usize(1..200))
-                    .map(|_| self.random.u8(..))
-                    .collect();
+                let len = self.random.usize(5..200);
+                let mut garbage: Vec<u8> = (0..len).map(|_| self.random.u8(..)).collect();
+                // The header of a record of TLS's handshake (RFC 8446 section 5.1), of up to 255 bytes.
+                if self.random.bool() {
+                    garbage[..4].copy_from_slice(&[0x16, 3, 1, 0]);
+                }
                 io.send(connection, &garbage);
             }
             // A packet of 256 MiB is announced (v5 section 1.5.5).
