@@ -1,10 +1,16 @@
-"""Runs the tests of this directory, one after the other, and says at the end what was skipped and why.
+"""Runs the tests of this directory, as many at a time as there are processors, and says at the end what was skipped and why.
 
-python3 runner.py [PATTERN..]: a pattern is a part of a test's name.
+python3 runner.py [PATTERN..]: a pattern is a part of a test's name. INTEROP_JOBS says how many at a time instead.
 """
 
+import contextlib
+import io
+import json
+import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 import unittest
 from collections import defaultdict
@@ -14,6 +20,9 @@ HERE = Path(__file__).resolve().parent
 LOG_TAIL = 12
 # A test that takes longer is broken off. What remains of it, subtests and clean-ups, has as long each.
 TEST_LIMIT, REST_LIMIT = 90, 15
+OUTCOMES = {"ok": "passed", "FAILED": "failed", "skipped": "skipped"}
+# The argument of a process that runs tests for another one.
+WORKER = "--worker"
 
 
 def flatten(suite):
@@ -78,48 +87,112 @@ def too_long(_signal, _frame):
     raise AssertionError(f"broken off: it takes longer than {TEST_LIMIT} s")
 
 
-def main(patterns):
+def work(names, answers):
+    """Runs the tests whose names come in, one after the other, and answers each with what came of it."""
     signal.signal(signal.SIGALRM, too_long)
-    sys.path.insert(0, str(HERE))
+    for name in map(str.strip, names):
+        result, output = Result(), io.StringIO()
+        with contextlib.redirect_stdout(output):
+            unittest.TestSuite([unittest.defaultTestLoader.loadTestsFromName(name)]).run(result)
+        print(json.dumps([output.getvalue(), result.outcomes, result.reasons]), file=answers, flush=True)
+
+
+class Worker:
+    """A process that runs tests; a test that ends its worker has failed, and the next one gets another."""
+
+    def __init__(self):
+        self.start()
+
+    def start(self):
+        self.child = subprocess.Popen([sys.executable, __file__, WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, name):
+        """What it printed, the outcome and why."""
+        self.child.stdin.write(f"{name}\n")
+        self.child.stdin.flush()
+        answer = self.child.stdout.readline()
+        if not answer:
+            self.end()
+            self.start()
+            return f"FAILED          {name}: its worker ended\n", "FAILED", ""
+        output, outcomes, reasons = json.loads(answer)
+        # A class whose set-up failed or was skipped never started the test, which shares its fate.
+        named = name if name in outcomes else next(iter(outcomes), "")
+        outcome = "FAILED" if "FAILED" in outcomes.values() else outcomes.get(named, "FAILED")
+        return output, outcome, reasons.get(named, "its class was not set up")
+
+    def end(self):
+        self.child.stdin.close()
+        self.child.wait()
+        self.child.stdout.close()
+
+
+def run_all(names, jobs):
+    """The outcome of each test, and the reasons of those that have one."""
+    outcomes, reasons = {}, {}
+    following = iter(names)
+    lock = threading.Lock()
+
+    def serve():
+        worker = Worker()
+        while True:
+            with lock:
+                name = next(following, None)
+            if name is None:
+                return worker.end()
+            output, outcome, why = worker.run(name)
+            with lock:
+                print(output, end="", flush=True)
+                outcomes[name], reasons[name] = outcome, why
+
+    threads = [threading.Thread(target=serve) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes, reasons
+
+
+def main(patterns):
     tests = list(flatten(unittest.defaultTestLoader.discover(str(HERE), top_level_dir=str(HERE))))
-    if patterns:
-        tests = [test for test in tests if any(pattern in test.id() for pattern in patterns)]
-    if not tests:
+    # Those that wait for long begin first, so that none of them is what the others wait for at the end.
+    tests.sort(key=lambda test: not getattr(test, "waits_long", False))
+    names = [test.id() for test in tests if not patterns or any(pattern in test.id() for pattern in patterns)]
+    if not names:
         print("no test has such a name")
         return 1
-    result = Result()
     started = time.monotonic()
-    unittest.TestSuite(tests).run(result)
+    outcomes, reasons = run_all(names, int(os.environ.get("INTEROP_JOBS", os.cpu_count() or 1)))
+    seconds = time.monotonic() - started
 
-    # A class whose set-up failed or was skipped never started its tests: they share its fate.
-    holders = {name.split("(")[-1].rstrip(")"): name for name in result.outcomes if name.startswith("setUpClass")}
-    for test in tests:
-        if test.id() not in result.outcomes:
-            holder = holders.get(test.id().rsplit(".", 1)[0])
-            result.outcomes[test.id()] = result.outcomes.get(holder, "FAILED")
-            result.reasons[test.id()] = result.reasons.get(holder, "its class was not set up")
-    count = {outcome: sum(result.outcomes[test.id()] == outcome for test in tests) for outcome in ("ok", "FAILED", "skipped")}
-
+    by_outcome = defaultdict(list)
+    for name in names:
+        by_outcome[outcomes[name]].append(name)
     skipped = defaultdict(list)
-    for test in tests:
-        if result.outcomes[test.id()] == "skipped":
-            skipped[result.reasons[test.id()]].append(test.id())
+    for name in by_outcome["skipped"]:
+        skipped[reasons[name]].append(name)
     if skipped:
         print("\nskipped:")
-    for reason, names in skipped.items():
-        print(f"  {len(names)} because: {reason}")
-        for name in names:
+    for reason, of_reason in skipped.items():
+        print(f"  {len(of_reason)} because: {reason}")
+        for name in of_reason:
             print(f"    {name}")
-    broken = any(outcome == "FAILED" for outcome in result.outcomes.values())
-    if broken:
+    if by_outcome["FAILED"]:
         print("\nfailed:")
-        for name, outcome in result.outcomes.items():
-            if outcome == "FAILED":
-                print(f"  {name}")
-    print(f"\n{time.monotonic() - started:.0f} s")
-    print(f"{count['ok']} passed, {count['FAILED']} failed, {count['skipped']} skipped")
-    return 1 if broken else 0
+        for name in by_outcome["FAILED"]:
+            print(f"  {name}")
+    print(f"\n{seconds:.0f} s")
+    print(", ".join(f"{len(by_outcome[outcome])} {word}" for outcome, word in OUTCOMES.items()))
+    return 1 if by_outcome["FAILED"] else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.path.insert(0, str(HERE))
+    if sys.argv[1:] == [WORKER]:
+        # Programs that a test starts shall read no name and write no answer.
+        names, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        work(names, answers)
+    else:
+        sys.exit(main(sys.argv[1:]))

@@ -214,6 +214,8 @@ class TakenOver(RefusalTest):
 class BrokerDies(RefusalTest):
     """mosquitto is killed in the middle, something useless answers on its port for a while, and it comes back."""
 
+    waits_long = True
+
     def dies_and_comes_back(self, mqtt, scheme, *options, **mosquitto):
         broker = self.mosquitto(**mosquitto)
         fleet = Fleet(
