@@ -1,15 +1,17 @@
 //! Prints what each codec takes per packet, and how it compares with ours: the table of the README.
 //!
-//! All contenders of a case take turns, so that a machine that is busy for a while is busy for all of them; what
-//! counts is the median over the rounds of each round's best pass.
+//! Every contender at every case is measured once in each round, and its best pass of all rounds counts. A processor
+//! that shares its core with another hyperthread, as those of virtual machines do, halves the speed of code that is
+//! bound by the number of its instructions, and leaves alone what waits for memory; that lasts for some tenths of a
+//! second and comes again all the time. Spread over the whole run, everyone's best pass has had the core to itself.
 
 use std::env;
 use std::time::Duration;
 
 use fleetwire_codec_benches::{CONTENDERS, Case, Contender, Pass, cases};
 
-const ROUNDS: usize = 15;
-const PASSES: usize = 20;
+const ROUNDS: usize = 30;
+const PASSES: usize = 10;
 
 fn main() {
     let filter = env::args().nth(1).unwrap_or_default();
@@ -19,15 +21,19 @@ fn main() {
         ("encode", |contender, case| (contender.encode)(case)),
     ];
     for (direction, start) in directions {
+        let mut rows: Vec<Row> = cases()
+            .into_iter()
+            .filter(|case| format!("{direction}/{}", case.name).contains(&filter))
+            .map(|case| Row::new(case, start))
+            .collect();
+        for _ in 0..ROUNDS {
+            rows.iter_mut().for_each(Row::measure);
+        }
         let others: Vec<_> = CONTENDERS[1..].iter().map(|contender| contender.name).collect();
         println!("\n**{direction}**: ns per packet for ours, and how many times as long the others take\n");
         println!("| case | bytes | ours, ns | {} |", others.join(" | "));
-        println!("|---|---|---|{}", "---|".repeat(others.len()));
-        for case in cases() {
-            if format!("{direction}/{}", case.name).contains(&filter) {
-                row(&case, |contender| start(contender, &case));
-            }
-        }
+        println!("|---|--:|--:|{}", "--:|".repeat(others.len()));
+        rows.iter().for_each(Row::print);
     }
     println!();
     for contender in CONTENDERS {
@@ -35,34 +41,43 @@ fn main() {
     }
 }
 
-fn row(case: &Case, start: impl Fn(&Contender) -> Option<Pass>) {
-    let mut passes: Vec<Option<Pass>> = CONTENDERS.iter().map(start).collect();
-    let mut rounds: Vec<Vec<Duration>> = vec![Vec::new(); CONTENDERS.len()];
-    for _ in 0..ROUNDS {
-        for (pass, rounds) in passes.iter_mut().zip(&mut rounds) {
-            if let Some(pass) = pass {
-                let best = (0..PASSES).map(|_| pass()).min();
-                rounds.extend(best);
+/// A case, and what each contender has taken for it at best.
+struct Row {
+    case: Case,
+    runners: Vec<Option<(Pass, Duration)>>,
+}
+
+impl Row {
+    fn new(case: Case, start: impl Fn(&Contender, &Case) -> Option<Pass>) -> Self {
+        let runners = CONTENDERS
+            .iter()
+            .map(|contender| start(contender, &case).map(|pass| (pass, Duration::MAX)))
+            .collect();
+        Self { case, runners }
+    }
+
+    fn measure(&mut self) {
+        for (pass, best) in self.runners.iter_mut().flatten() {
+            for _ in 0..PASSES {
+                *best = pass().min(*best);
             }
         }
     }
-    let per_packet: Vec<Option<f64>> = rounds
-        .iter_mut()
-        .map(|rounds| {
-            rounds.sort_unstable();
-            let median = rounds.get(rounds.len() / 2)?;
-            Some(median.as_secs_f64() * 1e9 / case.count as f64)
-        })
-        .collect();
-    let ours = per_packet[0].expect("ours does everything");
-    let ratios: Vec<String> = per_packet[1..]
-        .iter()
-        .map(|time| time.map_or_else(|| "-".to_owned(), |time| format!("{:.2}", time / ours)))
-        .collect();
-    println!(
-        "| {} | {} | {ours:.1} | {} |",
-        case.name,
-        case.packet.len(),
-        ratios.join(" | ")
-    );
+
+    fn print(&self) {
+        let mut per_packet = self.runners.iter().map(|runner| {
+            let (_, best) = runner.as_ref()?;
+            Some(best.as_secs_f64() * 1e9 / self.case.count as f64)
+        });
+        let ours = per_packet.next().flatten().expect("ours does everything");
+        let ratios: Vec<String> = per_packet
+            .map(|time| time.map_or_else(|| "-".to_owned(), |time| format!("{:.2}", time / ours)))
+            .collect();
+        println!(
+            "| {} | {} | {ours:.1} | {} |",
+            self.case.name,
+            self.case.packet.len(),
+            ratios.join(" | ")
+        );
+    }
 }
