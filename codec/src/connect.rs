@@ -1,7 +1,7 @@
 //! CONNECT, v5 section 3.1, v3.1.1 section 3.1.
 
 use crate::encode::{Encode, encodable};
-use crate::wire::{Reader, Sink, check_field_len, check_string};
+use crate::wire::{Reader, Sink, check_field_len, check_string, split_field, split_plain};
 use crate::{
     Carrier, DecodeError, EncodeError, Frame, Packet, PacketType, Properties, QoS, TopicName, Version,
 };
@@ -72,17 +72,20 @@ impl<'a> Connect<'a> {
     #[inline(never)]
     pub(crate) fn decode(frame: Frame<'a>) -> Result<Packet<'a>, DecodeError> {
         // The fields in front have always the same length, so two comparisons find nearly all that can be wrong.
-        let Some((&PROTOCOL, [level @ 4..=5, flags, high, low, rest @ ..])) =
-            frame.body().split_first_chunk()
+        let Some(([protocol @ .., level @ 4..=5, flags, high, low], rest)) =
+            frame.body().split_first_chunk::<10>()
         else {
-            let mut reader = Reader::new(frame.body());
-            return Err(decode_version(&mut reader)
-                .err()
-                .unwrap_or(DecodeError::Truncated));
+            return Err(unsound_start(frame.body()));
         };
+        if protocol != &PROTOCOL {
+            return Err(unsound_start(frame.body()));
+        }
         let keep_alive_secs = u16::from_be_bytes([*high, *low]);
         if *level == Version::V311.level() {
-            Self::decode_v311(*flags, keep_alive_secs, rest)
+            match Self::decode_usual(*flags, keep_alive_secs, rest) {
+                Some(connect) => Ok(Packet::Connect(connect)),
+                None => Self::decode_v311(*flags, keep_alive_secs, rest),
+            }
         } else if frame.has_minimal_header() {
             Self::decode_v5(*flags, keep_alive_secs, rest)
         } else {
@@ -91,7 +94,51 @@ impl<'a> Connect<'a> {
         }
     }
 
+    /// Decodes 3.1.1 with all texts in ASCII; `None` if it is not that, or has something wrong: then the other way
+    /// knows.
+    #[inline(always)]
+    fn decode_usual(flags: u8, keep_alive_secs: u16, rest: &'a [u8]) -> Option<Self> {
+        if !has_sound_flags_v311(flags) {
+            return None;
+        }
+        let clean_start = flags & CLEAN_START != 0;
+        let (client_id, mut rest) = split_plain::<false>(rest)?;
+        check_client_id(client_id, clean_start, Version::V311).ok()?;
+        let (mut will, mut username, mut password) = (None, None, None);
+        if flags & WILL != 0 {
+            let (topic, behind) = TopicName::split_usual(rest)?;
+            let (payload, behind) = split_field(behind)?;
+            will = Some(Will {
+                topic,
+                payload,
+                qos: QoS::from_bits(flags >> WILL_QOS_SHIFT).ok()?,
+                retain: flags & WILL_RETAIN != 0,
+                properties: Properties::EMPTY,
+            });
+            rest = behind;
+        }
+        if flags & USERNAME != 0 {
+            let (text, behind) = split_plain::<false>(rest)?;
+            (username, rest) = (Some(text), behind);
+        }
+        if flags & PASSWORD != 0 {
+            let (bytes, behind) = split_field(rest)?;
+            (password, rest) = (Some(bytes), behind);
+        }
+        rest.is_empty().then_some(Self {
+            version: Version::V311,
+            clean_start,
+            keep_alive_secs,
+            client_id,
+            will,
+            username,
+            password,
+            properties: Properties::EMPTY,
+        })
+    }
+
     /// A function of its own for each version, so that nothing about properties is left in this one.
+    #[inline(never)]
     fn decode_v311(flags: u8, keep_alive_secs: u16, rest: &'a [u8]) -> Result<Packet<'a>, DecodeError> {
         Self::decode_rest(Version::V311, flags, keep_alive_secs, rest).map(Packet::Connect)
     }
@@ -160,7 +207,13 @@ impl<'a> Connect<'a> {
     }
 }
 
+/// What is wrong with the fields in front.
 #[cold]
+fn unsound_start(body: &[u8]) -> DecodeError {
+    let version = decode_version(&mut Reader::new(body));
+    version.err().unwrap_or(DecodeError::Truncated)
+}
+
 fn decode_version(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
     if reader.binary()? != PROTOCOL.get(2..).unwrap_or_default() {
         return Err(DecodeError::ProtocolName);
@@ -190,6 +243,24 @@ const fn check_flags(flags: u8, version: Version) -> Result<(), DecodeError> {
         _ => Ok(()),
     }
 }
+
+/// Whether [`check_flags`] finds nothing in those of 3.1.1: one look-up.
+#[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "the table has an entry for every byte")]
+const fn has_sound_flags_v311(flags: u8) -> bool {
+    SOUND_FLAGS_V311[flags as usize]
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+static SOUND_FLAGS_V311: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut flags = 0;
+    while flags < 256 {
+        table[flags] = check_flags(flags as u8, Version::V311).is_ok();
+        flags += 1;
+    }
+    table
+};
 
 /// v3.1.1 `[MQTT-3.1.3-7]`.
 const fn check_client_id(client_id: &str, clean_start: bool, version: Version) -> Result<(), DecodeError> {

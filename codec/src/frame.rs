@@ -92,25 +92,23 @@ pub enum Measure {
 /// [`DecodeError::PacketTypeReserved`], [`DecodeError::FixedHeaderFlags`], [`DecodeError::RemainingLengthTooLong`],
 /// [`DecodeError::PacketTooLarge`].
 /// There is no way to find the next packet after one of them.
-#[inline]
+// Always, as a frame that is returned in memory costs more than finding it.
+#[inline(always)]
 pub fn split(bytes: &[u8], packet_len_max: usize) -> Result<Split<'_>, DecodeError> {
-    let header = match Header::read(bytes, packet_len_max)? {
-        Ok(header) => header,
-        Err(missing) => return Ok(Split::Partial { missing }),
-    };
-    let packet_len = header.packet_len();
-    let Some(body) = bytes.get(usize::from(header.len)..packet_len) else {
-        return Ok(Split::Partial {
-            missing: packet_len - bytes.len(),
-        });
-    };
-    Ok(Split::Complete(Frame {
-        packet_type: header.packet_type,
-        first: header.first,
-        header_len: header.len,
-        minimal: header.minimal,
-        body,
-    }))
+    match Header::usual(bytes) {
+        Some(header) => header.split(packet_len_max),
+        None => split_other(bytes, packet_len_max),
+    }
+}
+
+/// Whatever the header is like.
+#[cold]
+#[inline(never)]
+fn split_other(bytes: &[u8], packet_len_max: usize) -> Result<Split<'_>, DecodeError> {
+    match Header::read(bytes)? {
+        Ok(header) => header.split(packet_len_max),
+        Err(missing) => Ok(Split::Partial { missing }),
+    }
 }
 
 /// Finds how long the first packet in the bytes is, without looking into it.
@@ -120,27 +118,28 @@ pub fn split(bytes: &[u8], packet_len_max: usize) -> Result<Split<'_>, DecodeErr
 /// As [`split`].
 #[inline]
 pub fn measure(bytes: &[u8], packet_len_max: usize) -> Result<Measure, DecodeError> {
-    let len = match Header::read(bytes, packet_len_max)? {
-        Ok(header) => header.packet_len(),
-        Err(missing) => {
-            return Ok(Measure::Partial {
-                missing,
-                declared: None,
-            });
-        }
-    };
-    Ok(match len.checked_sub(bytes.len()) {
-        None | Some(0) => Measure::Whole(len),
-        Some(missing) => Measure::Partial {
+    match Header::usual(bytes) {
+        Some(header) => header.measure(packet_len_max),
+        None => measure_other(bytes, packet_len_max),
+    }
+}
+
+/// Whatever the header is like.
+#[cold]
+#[inline(never)]
+fn measure_other(bytes: &[u8], packet_len_max: usize) -> Result<Measure, DecodeError> {
+    match Header::read(bytes)? {
+        Ok(header) => header.measure(packet_len_max),
+        Err(missing) => Ok(Measure::Partial {
             missing,
-            declared: Some(len),
-        },
-    })
+            declared: None,
+        }),
+    }
 }
 
 /// A fixed header that is there and allowed.
 #[derive(Clone, Copy)]
-struct Header {
+struct Header<'a> {
     packet_type: PacketType,
     first: u8,
     /// Its own length: 2 to 5 bytes.
@@ -148,81 +147,61 @@ struct Header {
     /// Whether it could not be shorter.
     minimal: bool,
     remaining_len: usize,
+    /// What follows it: the body, as far as it is there, and more.
+    behind: &'a [u8],
 }
 
-impl Header {
-    const fn packet_len(&self) -> usize {
-        self.len as usize + self.remaining_len
-    }
-
-    /// The inner error is how many bytes are missing at least.
+impl<'a> Header<'a> {
+    /// One that is there, sound, and of a packet shorter than 2 MiB, as nearly every one is; `None` if it is not that,
+    /// for whatever reason: then [`Header::read`] knows.
     #[inline(always)]
-    fn read(bytes: &[u8], packet_len_max: usize) -> Result<Result<Self, usize>, DecodeError> {
-        // Nearly every packet is shorter than 16 KiB.
-        let (first, len, remaining_len, minimal) = match *bytes {
-            [first, one @ ..0x80, ..] => (first, 2, usize::from(one), true),
-            [first, low, high @ ..0x80, ..] => {
-                let remaining_len = usize::from(low & 0x7F) | usize::from(high) << 7;
-                (first, 3, remaining_len, high != 0)
+    fn usual(bytes: &'a [u8]) -> Option<Self> {
+        let (first, len, remaining_len, minimal, behind) = match bytes {
+            [first, one @ ..0x80, behind @ ..] => (*first, 2, usize::from(*one), true, behind),
+            [first, low, high @ ..0x80, behind @ ..] => {
+                let remaining_len = usize::from(*low & 0x7F) | usize::from(*high) << 7;
+                (*first, 3, remaining_len, *high != 0, behind)
             }
-            _ => return Self::read_long(bytes, packet_len_max),
+            [first, low, middle, high @ ..0x80, behind @ ..] => {
+                let remaining_len =
+                    usize::from(*low & 0x7F) | usize::from(*middle & 0x7F) << 7 | usize::from(*high) << 14;
+                (*first, 4, remaining_len, *high != 0, behind)
+            }
+            _ => return None,
         };
-        Self::new(first, len, remaining_len, minimal, packet_len_max).map(Ok)
-    }
-
-    /// Reads one of the next length.
-    #[inline(never)]
-    fn read_long(bytes: &[u8], packet_len_max: usize) -> Result<Result<Self, usize>, DecodeError> {
-        let [first, low, middle, high @ ..0x80, ..] = *bytes else {
-            return Self::read_other(bytes, packet_len_max);
-        };
-        let remaining_len =
-            usize::from(low & 0x7F) | usize::from(middle & 0x7F) << 7 | usize::from(high) << 14;
-        Self::new(first, 4, remaining_len, high != 0, packet_len_max).map(Ok)
-    }
-
-    #[inline(always)]
-    fn new(
-        first: u8,
-        len: u8,
-        remaining_len: usize,
-        minimal: bool,
-        packet_len_max: usize,
-    ) -> Result<Self, DecodeError> {
-        let Some(packet_type) = PacketType::from_sound_first_byte(first) else {
-            return Err(unsound(first));
-        };
-        let header = Self {
-            packet_type,
+        Some(Self {
+            packet_type: PacketType::from_sound_first_byte(first)?,
             first,
             len,
             minimal,
             remaining_len,
-        };
-        if header.packet_len() > packet_len_max {
-            return Err(DecodeError::PacketTooLarge);
-        }
-        Ok(header)
+            behind,
+        })
     }
 
-    /// Reads one that is longer, or not there yet.
-    #[cold]
-    fn read_other(bytes: &[u8], packet_len_max: usize) -> Result<Result<Self, usize>, DecodeError> {
+    /// Reads one that may be long, wrong, or not there yet. The inner error is how many bytes are missing at least.
+    fn read(bytes: &'a [u8]) -> Result<Result<Self, usize>, DecodeError> {
         let Some((&first, rest)) = bytes.split_first() else {
             return Ok(Err(FRAME_LEN_MIN));
         };
         // Checked at the first byte, so that another protocol is known at once and not awaited to the length that its
         // text seems to declare.
-        if PacketType::from_sound_first_byte(first).is_none() {
+        let Some(packet_type) = PacketType::from_sound_first_byte(first) else {
             return Err(unsound(first));
-        }
+        };
         let mut remaining_len = 0;
         for (index, &byte) in rest.iter().take(4).enumerate() {
             remaining_len |= usize::from(byte & 0x7F) << (7 * index);
             if byte & 0x80 == 0 {
-                // Only a last byte of zero adds nothing.
-                let minimal = byte != 0 || index == 0;
-                return Self::new(first, index as u8 + 2, remaining_len, minimal, packet_len_max).map(Ok);
+                return Ok(Ok(Self {
+                    packet_type,
+                    first,
+                    len: index as u8 + 2,
+                    // Only a last byte of zero adds nothing.
+                    minimal: byte != 0 || index == 0,
+                    remaining_len,
+                    behind: rest.get(index + 1..).unwrap_or_default(),
+                }));
             }
         }
         if rest.len() < 4 {
@@ -230,6 +209,45 @@ impl Header {
         } else {
             Err(DecodeError::RemainingLengthTooLong)
         }
+    }
+
+    /// The length of the whole packet.
+    #[inline(always)]
+    const fn packet_len(&self, packet_len_max: usize) -> Result<usize, DecodeError> {
+        let len = self.len as usize + self.remaining_len;
+        if len > packet_len_max {
+            return Err(DecodeError::PacketTooLarge);
+        }
+        Ok(len)
+    }
+
+    #[inline(always)]
+    fn split(self, packet_len_max: usize) -> Result<Split<'a>, DecodeError> {
+        self.packet_len(packet_len_max)?;
+        let Some(body) = self.behind.get(..self.remaining_len) else {
+            return Ok(Split::Partial {
+                missing: self.remaining_len - self.behind.len(),
+            });
+        };
+        Ok(Split::Complete(Frame {
+            packet_type: self.packet_type,
+            first: self.first,
+            header_len: self.len,
+            minimal: self.minimal,
+            body,
+        }))
+    }
+
+    #[inline(always)]
+    fn measure(self, packet_len_max: usize) -> Result<Measure, DecodeError> {
+        let len = self.packet_len(packet_len_max)?;
+        Ok(match self.remaining_len.checked_sub(self.behind.len()) {
+            None | Some(0) => Measure::Whole(len),
+            Some(missing) => Measure::Partial {
+                missing,
+                declared: Some(len),
+            },
+        })
     }
 }
 

@@ -45,6 +45,7 @@ impl<'a> Packet<'a> {
                 if let Some(publish) = Publish::decode_usual(frame, version) {
                     return Ok(Self::Publish(publish));
                 }
+                return Publish::decode_any(frame, version);
             } else if let [high, low] = *frame.body() {
                 // An acknowledgement without reason code and properties, the only form of 3.1.1.
                 if let Some(packet_id) = PacketId::new(u16::from_be_bytes([high, low])) {
@@ -82,7 +83,7 @@ impl<'a> Packet<'a> {
         match packet_type {
             PacketType::Connect => Connect::decode(frame),
             PacketType::Connack => Connack::decode(reader, version).map(Self::Connack),
-            PacketType::Publish => Publish::decode(frame, version).map(Self::Publish),
+            PacketType::Publish => Publish::decode_any(frame, version),
             PacketType::Puback => Puback::decode(reader, version).map(Self::Puback),
             PacketType::Pubrec => Pubrec::decode(reader, version).map(Self::Pubrec),
             PacketType::Pubrel => Pubrel::decode(reader, version).map(Self::Pubrel),

@@ -3,7 +3,8 @@
 use crate::encode::{self, Encode, encodable};
 use crate::wire::{Reader, Sink, split_field};
 use crate::{
-    Carrier, DecodeError, EncodeError, Frame, PacketId, PacketType, Properties, QoS, TopicName, Version,
+    Carrier, DecodeError, EncodeError, Frame, Packet, PacketId, PacketType, Properties, QoS, TopicName,
+    Version,
 };
 
 /// An application message on its way.
@@ -46,11 +47,11 @@ impl<'a> Publish<'a> {
     }
 
     /// Decodes the usual form, without properties and with a topic in ASCII; `None` if it is not that, for whatever
-    /// reason: then [`Publish::decode`] knows.
+    /// reason: then [`Publish::decode_any`] knows.
     #[inline(always)]
     pub(crate) fn decode_usual(frame: Frame<'a>, version: Version) -> Option<Self> {
         let flags = frame.flags();
-        let (topic, mut rest) = split_field(frame.body())?;
+        let (_, mut rest) = split_field(frame.body())?;
         let (mut qos, mut packet_id) = (QoS::AtMostOnce, None);
         if flags & QOS != 0 {
             let (id, behind) = rest.split_first_chunk()?;
@@ -64,20 +65,27 @@ impl<'a> Publish<'a> {
             let [0, payload @ ..] = rest else { return None };
             rest = payload;
         }
+        // Last, as it costs most.
+        let (topic, _) = TopicName::split_usual(frame.body())?;
         Some(Self {
             dup: flags & DUP != 0,
             qos,
             retain: flags & RETAIN != 0,
-            topic: TopicName::from_usual(topic)?,
+            topic,
             packet_id,
             properties: Properties::EMPTY,
             payload: rest,
         })
     }
 
-    /// The caller has looked at the form of the remaining length.
-    #[inline]
-    pub(crate) fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
+    /// Decodes it as the packet that it is, in whatever form. The caller has looked at that of the remaining length.
+    #[inline(never)]
+    pub(crate) fn decode_any(frame: Frame<'a>, version: Version) -> Result<Packet<'a>, DecodeError> {
+        Self::decode(frame, version).map(Packet::Publish)
+    }
+
+    #[inline(always)]
+    fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame.body());
         let flags = frame.flags();
         let qos = QoS::from_bits(flags >> QOS_SHIFT)?;

@@ -4,41 +4,66 @@
 
 use crate::DecodeError;
 
-/// Checks the bytes of a string as they lie on the wire.
+/// Takes a string of `len` bytes off the front and checks it; returns what is behind it too.
 ///
 /// # Errors
 ///
-/// [`DecodeError::StringNotUtf8`] (v5 `[MQTT-1.5.4-1]`, v3.1.1 `[MQTT-1.5.3-1]`) and
+/// [`DecodeError::Truncated`], [`DecodeError::StringNotUtf8`] (v5 `[MQTT-1.5.4-1]`, v3.1.1 `[MQTT-1.5.3-1]`) and
 /// [`DecodeError::StringHoldsNul`] (v5 `[MQTT-1.5.4-2]`, v3.1.1 `[MQTT-1.5.3-2]`).
 #[inline(always)]
-pub(crate) fn check(bytes: &[u8]) -> Result<&str, DecodeError> {
-    if is_plain::<false>(bytes) {
-        Ok(ascii(bytes))
+pub(crate) fn split_string(bytes: &[u8], len: usize) -> Result<(&str, &[u8]), DecodeError> {
+    let (field, behind) = bytes.split_at_checked(len).ok_or(DecodeError::Truncated)?;
+    let text = if begins_plain::<false>(bytes, len) {
+        ascii(field)
     } else {
-        check_other(bytes)
-    }
+        check_other(field)?
+    };
+    Ok((text, behind))
 }
 
-/// Checks the bytes of a topic name or filter; says whether it holds a wildcard, `+` or `#`.
+/// Takes a topic name or filter of `len` bytes off the front and checks it; says whether it holds a wildcard, `+` or
+/// `#`, and returns what is behind it too.
 ///
 /// # Errors
 ///
-/// As [`check`].
+/// As [`split_string`].
 #[inline(always)]
-pub(crate) fn check_topic(bytes: &[u8]) -> Result<(&str, bool), DecodeError> {
-    if is_plain::<true>(bytes) {
-        Ok((ascii(bytes), false))
+pub(crate) fn split_topic(bytes: &[u8], len: usize) -> Result<(&str, bool, &[u8]), DecodeError> {
+    let (field, behind) = bytes.split_at_checked(len).ok_or(DecodeError::Truncated)?;
+    let (text, has_wildcard) = if begins_plain::<true>(bytes, len) {
+        (ascii(field), false)
     } else {
-        check_other_topic(bytes)
-    }
+        check_other_topic(field)?
+    };
+    Ok((text, has_wildcard, behind))
 }
 
-/// Takes the bytes of a topic name that is not empty, is in ASCII and holds neither U+0000 nor a wildcard; `None` says
-/// nothing about others.
+/// Takes a string of `len` bytes off the front that is all in ASCII and holds no U+0000, and as a topic no wildcard;
+/// returns what is behind it too. `None` says nothing about others.
 #[inline(always)]
-pub(crate) fn plain_topic(bytes: &[u8]) -> Option<&str> {
-    // The compiler sees that only short ones can be empty.
-    (is_plain::<true>(bytes) && !bytes.is_empty()).then(|| ascii(bytes))
+pub(crate) fn split_plain<const TOPIC: bool>(bytes: &[u8], len: usize) -> Option<(&str, &[u8])> {
+    let (field, behind) = bytes.split_at_checked(len)?;
+    begins_plain::<TOPIC>(bytes, len).then(|| (ascii(field), behind))
+}
+
+/// Checks a string that stands alone.
+///
+/// # Errors
+///
+/// As [`split_string`].
+#[inline]
+pub(crate) fn check(bytes: &[u8]) -> Result<&str, DecodeError> {
+    split_string(bytes, bytes.len()).map(|(text, _)| text)
+}
+
+/// Checks a topic name or filter that stands alone; says whether it holds a wildcard.
+///
+/// # Errors
+///
+/// As [`split_string`].
+#[inline]
+pub(crate) fn check_topic(bytes: &[u8]) -> Result<(&str, bool), DecodeError> {
+    split_topic(bytes, bytes.len()).map(|(text, has_wildcard, _)| (text, has_wildcard))
 }
 
 /// Checks what is not plain: it is not ASCII, or not allowed.
@@ -56,60 +81,108 @@ fn check_other(bytes: &[u8]) -> Result<&str, DecodeError> {
 /// The same for topics, where also a wildcard may be all there is.
 #[inline(never)]
 fn check_other_topic(bytes: &[u8]) -> Result<(&str, bool), DecodeError> {
-    if is_plain::<false>(bytes) {
+    if begins_plain::<false>(bytes, bytes.len()) {
         return Ok((ascii(bytes), true));
     }
     let text = check_other(bytes)?;
     Ok((text, text.contains(['+', '#'])))
 }
 
-/// Whether all bytes are ASCII and none is zero; for topics also whether there is no wildcard.
+/// Whether the first `len` of the bytes are ASCII and none of them is zero; for topics also whether there is no wildcard.
+/// False if there are not so many.
+///
+/// What is behind them lets a short field be seen in one block: bytes that are not of the field do not count.
 #[inline(always)]
-fn is_plain<const TOPIC: bool>(bytes: &[u8]) -> bool {
-    let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) else {
-        return is_plain_short::<TOPIC>(bytes);
+fn begins_plain<const TOPIC: bool>(bytes: &[u8], len: usize) -> bool {
+    let Some(field) = bytes.get(..len) else {
+        return false;
     };
-    // Most topics have sixteen to thirty-two bytes. Where the two blocks overlap, seeing a byte twice changes nothing.
-    no_suspects::<TOPIC>(first, last) && (bytes.len() <= 32 || is_plain_long::<TOPIC>(bytes))
+    match (bytes.first_chunk(), field.last_chunk()) {
+        // Most topics have sixteen to thirty-two bytes. Where the two blocks overlap, seeing a byte twice changes nothing.
+        (Some(first), Some(last)) if len <= 32 => no_suspects::<TOPIC>(first, last),
+        (Some(first), None) => no_suspects_within::<TOPIC>(first, len),
+        _ => match bytes.first_chunk() {
+            // A packet may end with two of them, user name and password; with a topic ends none.
+            Some(first) if !TOPIC && len <= 8 => no_suspects_in_word::<TOPIC>(*first, len),
+            _ => is_plain_other::<TOPIC>(bytes, len),
+        },
+    }
 }
 
-/// All bytes but those of the last block, which the caller has seen.
+/// The same for the first `len` of the bytes where they are long, or short and nearly at the end.
 #[inline(never)]
-fn is_plain_long<const TOPIC: bool>(bytes: &[u8]) -> bool {
-    let (blocks, _) = bytes.as_chunks();
-    blocks.iter().all(|block| no_suspects::<TOPIC>(block, block))
+fn is_plain_other<const TOPIC: bool>(bytes: &[u8], len: usize) -> bool {
+    let Some(field) = bytes.get(..len) else {
+        return false;
+    };
+    if let Some(last) = field.last_chunk() {
+        let (blocks, _) = field.as_chunks();
+        return blocks.iter().all(|block| no_suspects::<TOPIC>(block, last));
+    }
+    if let (Some(first), Some(last)) = (field.first_chunk(), field.last_chunk()) {
+        let words = (u64::from_ne_bytes(*first), u64::from_ne_bytes(*last));
+        return suspects_in::<TOPIC>(words.0) | suspects_in::<TOPIC>(words.1) == 0;
+    }
+    let word = if let (Some(first), Some(last)) = (field.first_chunk(), field.last_chunk()) {
+        u64::from(u32::from_ne_bytes(*first)) | u64::from(u32::from_ne_bytes(*last)) << 32
+    } else {
+        // Filled up with something plain.
+        let at = |index| field.get(index).copied().unwrap_or(b' ');
+        u64::from_ne_bytes([at(0), at(1), at(2), b' ', b' ', b' ', b' ', b' '])
+    };
+    suspects_in::<TOPIC>(word) == 0
 }
 
 /// Two blocks at once, in a form that the compiler turns into a few vector instructions.
 #[inline(always)]
 fn no_suspects<const TOPIC: bool>(one: &[u8; 16], other: &[u8; 16]) -> bool {
-    let suspect = |byte: u8| {
-        // As a signed number a byte that is not ASCII is negative.
-        let suspect = byte.cast_signed() <= 0 || (TOPIC && byte | WILDCARDS_DIFFER == b'+');
-        if suspect { 0xFF } else { 0 }
-    };
-    let suspects = one.iter().zip(other);
-    suspects.fold(0_u8, |found, (one, other)| {
-        found | suspect(*one) | suspect(*other)
-    }) == 0
+    let mut suspects = [0; 16];
+    for (suspects, (one, other)) in suspects.iter_mut().zip(one.iter().zip(other)) {
+        *suspects = suspect::<TOPIC>(*one) | suspect::<TOPIC>(*other);
+    }
+    suspects == [0; 16]
 }
 
-/// Less than sixteen bytes.
-#[inline(never)]
-fn is_plain_short<const TOPIC: bool>(bytes: &[u8]) -> bool {
-    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        let words = (u64::from_ne_bytes(*first), u64::from_ne_bytes(*last));
-        return suspects_in::<TOPIC>(words.0) | suspects_in::<TOPIC>(words.1) == 0;
-    }
-    let word = if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        u64::from(u32::from_ne_bytes(*first)) | u64::from(u32::from_ne_bytes(*last)) << 32
-    } else {
-        // Filled up with something plain.
-        let at = |index| bytes.get(index).copied().unwrap_or(b' ');
-        u64::from_ne_bytes([at(0), at(1), at(2), b' ', b' ', b' ', b' ', b' '])
+/// The first `len` bytes of a block, likewise.
+#[inline(always)]
+fn no_suspects_within<const TOPIC: bool>(block: &[u8; 16], len: usize) -> bool {
+    let start = 16_usize.checked_sub(len);
+    let Some(within) = start.and_then(|start| WITHIN.get(start..)?.first_chunk()) else {
+        return false;
     };
-    suspects_in::<TOPIC>(word) == 0
+    let mut suspects = [0; 16];
+    for (suspects, byte) in suspects.iter_mut().zip(block) {
+        *suspects = suspect::<TOPIC>(*byte);
+    }
+    u128::from_ne_bytes(suspects) & u128::from_ne_bytes(*within) == 0
 }
+
+/// The first `len` bytes of a word, likewise.
+#[inline(always)]
+fn no_suspects_in_word<const TOPIC: bool>(word: [u8; 8], len: usize) -> bool {
+    let start = 16_usize.checked_sub(len);
+    let Some(within) = start.and_then(|start| WITHIN.get(start..)?.first_chunk()) else {
+        return false;
+    };
+    let (word, within) = (u64::from_ne_bytes(word), u64::from_ne_bytes(*within));
+    suspects_in::<TOPIC>(word & within | repeat(b' ') & !within) == 0
+}
+
+/// All bits set if the byte is not plain.
+#[inline(always)]
+const fn suspect<const TOPIC: bool>(byte: u8) -> u8 {
+    // As a signed number a byte that is not ASCII is negative.
+    let suspect = byte.cast_signed() <= 0 || (TOPIC && byte | WILDCARDS_DIFFER == b'+');
+    if suspect { 0xFF } else { 0 }
+}
+
+/// From byte 16 - n on: n bytes that count, and others that do not.
+static WITHIN: [u8; 32] = {
+    let mut within = [0; 32];
+    let (counting, _) = within.split_at_mut(16);
+    counting.copy_from_slice(&[0xFF; 16]);
+    within
+};
 
 /// Not zero if, and only if, one of the bytes is not plain.
 ///
@@ -185,8 +258,8 @@ const fn repeat(byte: u8) -> u64 {
 #[inline]
 fn ascii(bytes: &[u8]) -> &str {
     debug_assert!(bytes.is_ascii());
-    // SAFETY: every caller has just asked `is_plain`, which is false if any byte of the whole slice is above 0x7F, and
-    // ASCII is UTF-8. The tests below compare its finding with std's.
+    // SAFETY: every caller has just asked `begins_plain` about exactly these bytes, which is false if any of them is above
+    // 0x7F, and ASCII is UTF-8. The tests below compare its finding with std's.
     unsafe { std::str::from_utf8_unchecked(bytes) }
 }
 
@@ -196,10 +269,31 @@ mod tests {
 
     use super::*;
 
-    /// Both checks at once; they must agree.
+    /// All checks at once; they must agree, and with whatever stands behind the field.
     fn fast(bytes: &[u8]) -> Result<(&str, bool), DecodeError> {
         let topic = check_topic(bytes);
-        assert_eq!(check(bytes), topic.map(|(text, _)| text));
+        let text = topic.map(|(text, _)| text);
+        assert_eq!(check(bytes), text);
+        for behind in [
+            &b"+"[..],
+            b"\0\xFF",
+            b"plain",
+            &[0x80; 15],
+            &[b'#'; 16],
+            &[b'a'; 40],
+        ] {
+            let all = [bytes, behind].concat();
+            assert_eq!(split_string(&all, bytes.len()), text.map(|text| (text, behind)));
+            let expected = topic.map(|(text, has_wildcard)| (text, has_wildcard, behind));
+            assert_eq!(split_topic(&all, bytes.len()), expected);
+            let plain = text
+                .ok()
+                .filter(|text| text.is_ascii())
+                .map(|text| (text, behind));
+            assert_eq!(split_plain::<false>(&all, bytes.len()), plain);
+            let plain = plain.filter(|(text, _)| !text.contains(['+', '#']));
+            assert_eq!(split_plain::<true>(&all, bytes.len()), plain);
+        }
         topic
     }
 

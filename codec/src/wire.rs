@@ -114,13 +114,19 @@ impl<'a> Reader<'a> {
     /// A string behind its two-byte length.
     #[inline(always)]
     pub(crate) fn string(&mut self) -> Result<&'a str, DecodeError> {
-        text::check(self.binary()?)
+        let len = self.u16()?;
+        let (text, rest) = text::split_string(self.rest, usize::from(len))?;
+        self.rest = rest;
+        Ok(text)
     }
 
     /// A topic name or filter, and whether it holds a wildcard.
     #[inline(always)]
     pub(crate) fn topic(&mut self) -> Result<(&'a str, bool), DecodeError> {
-        text::check_topic(self.binary()?)
+        let len = self.u16()?;
+        let (text, has_wildcard, rest) = text::split_topic(self.rest, usize::from(len))?;
+        self.rest = rest;
+        Ok((text, has_wildcard))
     }
 
     /// Everything must have been read.
@@ -139,6 +145,13 @@ impl<'a> Reader<'a> {
 pub(crate) fn split_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))
+}
+
+/// The same for a string that is [plain](text::split_plain), as a topic if `TOPIC`.
+#[inline(always)]
+pub(crate) fn split_plain<const TOPIC: bool>(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    text::split_plain::<TOPIC>(rest, usize::from(u16::from_be_bytes(*len)))
 }
 
 /// Where an encoder puts bytes. The same encoder runs against [`Counter`] for the length.
@@ -281,6 +294,7 @@ impl Sink for Writer<'_> {
 #[inline(always)]
 fn copy(to: &mut [u8], from: &[u8]) {
     let copied = match from.len() {
+        33..=64 => copy_ends::<32>(to, from),
         16..=32 => copy_ends::<16>(to, from),
         8..16 => copy_ends::<8>(to, from),
         4..8 => copy_ends::<4>(to, from),

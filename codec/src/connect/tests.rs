@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::testing::{decode, frame, refusal, sample};
 use crate::{Packet, Property, TopicError};
@@ -217,4 +219,25 @@ fn encoding_refuses_what_decoding_would() {
         }),
         EncodeError::Refused(DecodeError::TopicNameMissing)
     );
+}
+
+proptest! {
+    /// The usual form of 3.1.1 is a short cut: it says what the way for all forms says, and takes all that is in ASCII.
+    #[test]
+    fn the_short_cut_is_no_other_way(
+        flags in any::<u8>(),
+        fields in proptest::collection::vec("[a-z/]{0,40}|[a-z+#\u{0}é]{0,20}", 0..6),
+        cut in prop_oneof![4 => Just(usize::MAX), 1 => 0_usize..40],
+    ) {
+        let mut rest = Vec::new();
+        for field in &fields {
+            rest.put_field(field.as_bytes());
+        }
+        rest.truncate(cut);
+        let usual = Connect::decode_usual(flags, 60, &rest).map(Packet::Connect);
+        let any = Connect::decode_v311(flags, 60, &rest);
+        if rest.is_ascii() || usual.is_some() {
+            prop_assert_eq!(usual, any.ok());
+        }
+    }
 }

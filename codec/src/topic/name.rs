@@ -1,8 +1,8 @@
 //! The topic that a message is published to.
 
 use super::{TopicError, check, topic_type};
-use crate::wire::Reader;
-use crate::{DecodeError, text};
+use crate::DecodeError;
+use crate::wire::{Reader, split_plain};
 
 /// A checked topic name: 1 to 65,535 bytes of UTF-8 without U+0000, `+` and `#`.
 ///
@@ -59,10 +59,12 @@ impl<'a> TopicName<'a> {
         self.0.split('/')
     }
 
-    /// Takes a name that is not empty and all in ASCII; `None` says nothing about others.
+    /// Takes a name off the front, with its length, that is not empty and all in ASCII; returns what is behind it too.
+    /// `None` says nothing about others.
     #[inline(always)]
-    pub(crate) fn from_usual(bytes: &'a [u8]) -> Option<Self> {
-        text::plain_topic(bytes).map(Self)
+    pub(crate) fn split_usual(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (topic, behind) = split_plain::<true>(bytes)?;
+        (!topic.is_empty()).then_some((Self(topic), behind))
     }
 
     /// Reads the name of a PUBLISH, which may be empty: the caller then asks for a Topic Alias.
