@@ -1,7 +1,7 @@
 //! PUBLISH, v5 section 3.3, v3.1.1 section 3.3.
 
 use crate::encode::{self, Encode, encodable};
-use crate::wire::{Reader, Sink, split_field};
+use crate::wire::{Reader, Sink};
 use crate::{
     Carrier, DecodeError, EncodeError, Frame, Packet, PacketId, PacketType, Properties, QoS, TopicName,
     Version,
@@ -51,7 +51,7 @@ impl<'a> Publish<'a> {
     #[inline(always)]
     pub(crate) fn decode_usual(frame: Frame<'a>, version: Version) -> Option<Self> {
         let flags = frame.flags();
-        let (_, mut rest) = split_field(frame.body())?;
+        let (topic, mut rest) = TopicName::split_usual(frame.body())?;
         let (mut qos, mut packet_id) = (QoS::AtMostOnce, None);
         if flags & QOS != 0 {
             let (id, behind) = rest.split_first_chunk()?;
@@ -65,8 +65,6 @@ impl<'a> Publish<'a> {
             let [0, payload @ ..] = rest else { return None };
             rest = payload;
         }
-        // Last, as it costs most.
-        let (topic, _) = TopicName::split_usual(frame.body())?;
         Some(Self {
             dup: flags & DUP != 0,
             qos,

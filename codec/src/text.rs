@@ -115,11 +115,11 @@ fn is_plain_other<const TOPIC: bool>(bytes: &[u8], len: usize) -> bool {
     let Some(field) = bytes.get(..len) else {
         return false;
     };
-    if let Some(last) = field.last_chunk() {
-        let (blocks, _) = field.as_chunks();
-        return blocks.iter().all(|block| no_suspects::<TOPIC>(block, last));
-    }
     if let (Some(first), Some(last)) = (field.first_chunk(), field.last_chunk()) {
+        if let Some(last) = field.last_chunk() {
+            let (blocks, _) = field.as_chunks();
+            return blocks.iter().all(|block| no_suspects::<TOPIC>(block, last));
+        }
         let words = (u64::from_ne_bytes(*first), u64::from_ne_bytes(*last));
         return suspects_in::<TOPIC>(words.0) | suspects_in::<TOPIC>(words.1) == 0;
     }

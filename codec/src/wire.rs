@@ -274,7 +274,10 @@ impl Sink for Writer<'_> {
     #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         if let Some(next) = self.next(bytes.len()) {
-            copy(next, bytes);
+            // Small payloads; names are shorter mostly.
+            if !matches!(bytes.len(), 33..=64) || copy_ends::<32>(next, bytes).is_none() {
+                copy(next, bytes);
+            }
         }
     }
 
@@ -294,7 +297,6 @@ impl Sink for Writer<'_> {
 #[inline(always)]
 fn copy(to: &mut [u8], from: &[u8]) {
     let copied = match from.len() {
-        33..=64 => copy_ends::<32>(to, from),
         16..=32 => copy_ends::<16>(to, from),
         8..16 => copy_ends::<8>(to, from),
         4..8 => copy_ends::<4>(to, from),
