@@ -148,7 +148,7 @@ impl Handshake {
             return Ok(());
         };
         choice
-            .check_client(&VerifiedClient {
+            .check_client(|| VerifiedClient {
                 certificate,
                 fingerprint: x509::fingerprint(certificate),
                 server_name: self.server_name.as_deref(),

@@ -124,9 +124,9 @@ impl Choice {
     }
 
     /// What the application says of a client with a certificate that was verified.
-    pub(crate) fn check_client(&self, client: &VerifiedClient<'_>) -> Result<(), String> {
+    pub(crate) fn check_client<'a>(&self, client: impl FnOnce() -> VerifiedClient<'a>) -> Result<(), String> {
         match &self.config.inner.check_client {
-            Some(check) => (check.0)(client),
+            Some(check) => (check.0)(&client()),
             None => Ok(()),
         }
     }
