@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::mem::size_of;
 
-use proptest::prelude::*;
-
 use super::super::PoolLimits;
 use super::*;
+
+mod any;
+mod raw;
 
 const TLS: Framing = Framing {
     head: 5,
@@ -285,68 +286,6 @@ fn without_memory_nothing_of_it_is_accepted() {
 }
 
 #[test]
-fn the_handshake_ends_and_records_begin() {
-    let mut pool = Pool::new(PoolLimits::default());
-    let mut output = SendBuf::new(Framing::PLAIN, BYTES_MAX);
-    output.append_raw(&mut pool, b"hello ").unwrap();
-    output.append_raw(&mut pool, b"finished ").unwrap();
-    output.set_framing(TLS);
-    write(&mut pool, &mut output, b"connect").unwrap();
-    let mut peer = Peer::default();
-    assert!(peer.take(&mut pool, &mut output));
-    assert_eq!(peer.bytes, b"hello finished ");
-    assert!(peer.take(&mut pool, &mut output));
-    assert_eq!(
-        (&peer.bytes[..], peer.records),
-        (&b"hello finished connect"[..], 1)
-    );
-    assert!(!peer.take(&mut pool, &mut output));
-}
-
-#[test]
-fn a_record_that_is_sealed_already_overtakes_unsealed_plaintext() {
-    let mut pool = Pool::new(PoolLimits::default());
-    let mut output = SendBuf::new(TLS, BYTES_MAX);
-    for _ in 0..3 {
-        write(&mut pool, &mut output, &[b'p'; 4000]).unwrap();
-    }
-    output.append_raw(&mut pool, b"key update, ").unwrap();
-    output.append_raw(&mut pool, b"alert").unwrap();
-    assert_eq!(output.len(), 12_017);
-    let mut peer = Peer::default();
-    while peer.take(&mut pool, &mut output) {}
-    assert!(peer.bytes.starts_with(b"key update, alertppp"));
-    assert_eq!((peer.bytes.len(), peer.records), (12_017, 2));
-    assert_eq!(pool.stats().blocks_in_use, 0);
-}
-
-#[test]
-fn no_raw_bytes_take_no_block() {
-    let mut pool = Pool::new(PoolLimits::default());
-    let mut output = SendBuf::new(TLS, BYTES_MAX);
-    write(&mut pool, &mut output, b"plaintext").unwrap();
-    output.append_raw(&mut pool, b"").unwrap();
-    assert_eq!(pool.stats().blocks_in_use, 1);
-    let mut peer = Peer::default();
-    assert!(peer.take(&mut pool, &mut output));
-    assert_eq!((&peer.bytes[..], peer.records), (&b"plaintext"[..], 1));
-    assert_eq!(pool.stats().blocks_in_use, 0);
-}
-
-#[test]
-fn raw_bytes_do_not_overtake_raw_bytes() {
-    let mut pool = Pool::new(PoolLimits::default());
-    let mut output = SendBuf::new(Framing::PLAIN, BYTES_MAX);
-    output.append_raw(&mut pool, b"finished, ").unwrap();
-    output.set_framing(TLS);
-    write(&mut pool, &mut output, b"connect").unwrap();
-    output.append_raw(&mut pool, b"key update, ").unwrap();
-    let mut peer = Peer::default();
-    while peer.take(&mut pool, &mut output) {}
-    assert_eq!(peer.bytes, b"finished, key update, connect");
-}
-
-#[test]
 fn a_failed_seal_is_the_end() {
     let mut pool = Pool::new(PoolLimits::default());
     let mut output = SendBuf::new(TLS, BYTES_MAX);
@@ -372,104 +311,4 @@ fn the_number_of_blocks_is_bounded() {
         write(&mut pool, &mut output, &[1; 8193]).unwrap();
     }
     assert_eq!(write(&mut pool, &mut output, &[1; 8193]), Err(SendError::Full));
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Write(usize),
-    Append(usize),
-    Raw(usize),
-    Retract(usize),
-    Reserve(usize),
-    Take,
-    Sent,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        4 => (1..5000_usize).prop_map(Step::Write),
-        1 => (1..40_000_usize).prop_map(Step::Append),
-        1 => (1..600_usize).prop_map(Step::Raw),
-        1 => (0..9000_usize).prop_map(Step::Retract),
-        1 => (1..20_000_usize).prop_map(Step::Reserve),
-        3 => Just(Step::Take),
-        2 => Just(Step::Sent),
-    ];
-    prop::collection::vec(step, 0..120)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Against a plain `Vec<u8>` without TLS, where raw bytes keep their place too.
-    #[test]
-    fn the_stream_is_what_was_accepted(steps in steps(), tls in any::<bool>()) {
-        let framing = if tls { TLS } else { Framing::PLAIN };
-        let mut pool = Pool::new(PoolLimits { bytes_max: 150_000, ..PoolLimits::default() });
-        let mut output = SendBuf::new(framing, 100_000);
-        let (mut model, mut peer) = (Vec::new(), Vec::new());
-        let mut with_driver: Option<(Block, Range<usize>)> = None;
-        let mut counter = 0_u8;
-        let mut bytes = |len: usize| {
-            counter = counter.wrapping_add(1);
-            vec![counter; len]
-        };
-        for step in steps.into_iter().chain([Step::Sent, Step::Take].into_iter().cycle().take(40)) {
-            match step {
-                Step::Write(len) => {
-                    let packet = bytes(len);
-                    if write(&mut pool, &mut output, &packet).is_ok() {
-                        model.extend(packet);
-                    }
-                }
-                Step::Append(len) => {
-                    let payload = bytes(len);
-                    if output.append(&mut pool, &payload).is_ok() {
-                        model.extend(payload);
-                    }
-                }
-                Step::Raw(len) if !tls => {
-                    let raw = bytes(len);
-                    if output.append_raw(&mut pool, &raw).is_ok() {
-                        model.extend(raw);
-                    }
-                }
-                Step::Raw(_) => {}
-                Step::Retract(len) => {
-                    let len = len.min(output.len());
-                    output.retract(&mut pool, len);
-                    model.truncate(model.len() - len);
-                }
-                Step::Reserve(len) => drop(output.reserve(&mut pool, len)),
-                Step::Take => {
-                    if let Some(ready) = take_framed(&mut output, tls) {
-                        prop_assert!(with_driver.is_none());
-                        peer.extend_from_slice(&ready.0.bytes()[ready.1.clone()]);
-                        with_driver = Some(ready);
-                    }
-                }
-                Step::Sent => {
-                    if let Some((block, _)) = with_driver.take() {
-                        output.sent(&mut pool, block);
-                    }
-                }
-            }
-            prop_assert_eq!(peer.len() + output.len(), model.len());
-            prop_assert!(output.len() + output.in_flight_len() <= 100_000);
-        }
-        prop_assert!(output.is_empty());
-        prop_assert_eq!(peer, model);
-        output.clear(&mut pool);
-        drop(with_driver);
-        prop_assert_eq!(pool.stats().blocks_in_use, 0);
-    }
-}
-
-/// Takes a block, and says where its plaintext lies.
-fn take_framed(output: &mut SendBuf, tls: bool) -> Option<(Block, Range<usize>)> {
-    let ready: Result<_, Infallible> = output.take_ready(|block, plain| {
-        assert!(tls && plain.start == 5 && plain.end + 17 <= block.len() && plain.len() <= 16_384);
-        Ok(plain)
-    });
-    ready.unwrap()
 }
