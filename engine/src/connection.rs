@@ -279,7 +279,7 @@ impl Connection {
 
     /// Output waits for its turn, or the application or a resumed session for room.
     pub(crate) fn has_more_to_do(&self) -> bool {
-        !self.send.is_empty() || self.wants_output || self.wants_window || self.session.again().is_some()
+        !self.send.is_empty() || self.wants_output || self.wants_window || self.owes()
     }
 
     /// See [`Link::look`](crate::link::Link::look).
@@ -340,12 +340,15 @@ impl Connection {
         window || output
     }
 
-    /// A verb answered `Full`, or something waits to be sent, though nothing of this connection is on its way: only the shard's memory can have been
-    /// the reason, and no event of this connection will tell when there is some.
+    /// A verb answered `Full`, or something waits to be sent, though nothing of this connection is on its way: only the
+    /// shard's memory can have been the reason, and no event of this connection will tell when there is some.
     pub(crate) fn is_starved(&self, limits: &Limits) -> bool {
-        (self.wants_output || self.session.again().is_some() || self.session.next_ack().is_some())
-            && self.is_flushed()
-            && self.output_has_room(limits)
+        (self.wants_output || self.owes()) && self.is_flushed() && self.output_has_room(limits)
+    }
+
+    /// Something that is to be sent has found no room: see [`send_again`](Self::send_again).
+    fn owes(&self) -> bool {
+        self.session.again().is_some() || self.session.next_ack().is_some()
     }
 
     fn output_has_room(&self, limits: &Limits) -> bool {

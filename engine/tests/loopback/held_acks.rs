@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fleetwire_codec::{Carrier, Properties, PropertiesBuf, Property, QoS, ReasonCode, TopicName};
 use fleetwire_engine::{
-    AckTicket, At, ConnectForm, Engine, EngineHandle, Event, Events, Handler, LinkId, Listener, Outbox,
-    OwnedKind, OwnedMessage, OwnedPublish, Publish, SessionState, VerbError,
+    AckTicket, At, ConnectForm, Engine, EngineHandle, Event, Events, Handler, Limits, LinkId, Listener,
+    Outbox, OwnedKind, OwnedMessage, OwnedPublish, Publish, SessionState, VerbError,
 };
 
 use crate::support::*;
@@ -296,10 +296,15 @@ impl Handler for Slow {
 }
 
 fn slow() -> (Engine<Slow>, SocketAddr, Receiver<AckTicket>) {
+    slow_with(Limits::default())
+}
+
+fn slow_with(limits: Limits) -> (Engine<Slow>, SocketAddr, Receiver<AckTicket>) {
     let listener = Listener::bind(any_port()).unwrap();
     let address = listener.local_addr().unwrap();
     let (tickets, taken) = channel();
     let engine = Engine::builder()
+        .limits(limits)
         .listen(listener, None, 0)
         .start(|_| Slow {
             tickets: tickets.clone(),
@@ -355,6 +360,27 @@ fn a_server_holds_acknowledgements_for_its_worker_and_for_later_events() {
         end.handlers[0].errors,
         [VerbError::NotHeld, VerbError::NotHeld, VerbError::Stale]
     );
+}
+
+#[test]
+fn acknowledgements_that_find_no_room_follow_when_there_is_some() {
+    // Sixteen of them fill the output.
+    let (server, address, _tickets) = slow_with(Limits::default().output_bytes_max(64));
+    let limits = Limits::default().in_flight_max(1000);
+    let (engine, events) = channel_engine(Engine::builder().seed(1).limits(limits), 2048);
+    let handle = engine.handle();
+    let link = handle
+        .open_with(&plan(address), 0, ConnectForm::new("a"))
+        .unwrap();
+    wait_for(&events, connected);
+    for token in 0..500 {
+        send(&handle, link, "later", QoS::AtLeastOnce, token);
+    }
+    send(&handle, link, "go", QoS::AtLeastOnce, 500);
+    for token in 0..=500 {
+        assert_eq!(acked(&events), token);
+    }
+    drop((server, engine));
 }
 
 #[test]
