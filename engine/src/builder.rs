@@ -84,6 +84,10 @@ impl EngineBuilder {
         self
     }
 
+    pub(crate) fn has_shards(&self) -> usize {
+        self.shards
+    }
+
     pub(crate) fn has_listeners(&self) -> bool {
         !self.listeners.is_empty()
     }
@@ -243,6 +247,8 @@ pub enum StartError {
     ListenersNeedHandler,
     /// At most 1,024 shards.
     TooManyShards,
+    /// An engine that its caller turns has one shard.
+    LocalShards,
     /// At most 64 listeners.
     TooManyListeners,
     /// `Limits::buffer_bytes_max` is below [`Limits::BUFFER_BYTES_MIN`].
@@ -260,6 +266,9 @@ impl fmt::Display for StartError {
             }
             Self::ListenersNeedHandler => f.write_str("listeners need a handler to answer CONNECT"),
             Self::TooManyShards => write!(f, "more than {SHARDS_MAX} shards"),
+            Self::LocalShards => f.write_str(
+                "an engine that its caller turns has one shard; start several, or one with threads",
+            ),
             Self::TooManyListeners => write!(f, "more than {LISTENERS_MAX} listeners"),
             Self::NoBuffers => write!(f, "the buffer bound is below {} bytes", Limits::BUFFER_BYTES_MIN),
             Self::Io(error) => write!(f, "cannot start a shard: {error}"),

@@ -58,6 +58,11 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        self.now = now;
+        self.moment = now.into();
+    }
+
     /// The link's connection, with what it works with.
     pub(crate) fn connection(&mut self, key: Key) -> Option<(&mut Link, Tools<'_>)> {
         let link = self.links.at_mut(key)?;

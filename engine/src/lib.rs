@@ -3,7 +3,8 @@
 //! One shard is one thread with one event loop, its own buffers, timers and connections, and one [`Handler`]: the
 //! application's code, called with borrowed events and an [`Outbox`] of verbs. Received bytes are decrypted, parsed
 //! and lent to the handler where the kernel wrote them; what is published is encoded once into the buffer that goes
-//! to the kernel. For applications that would rather have channels there is [`EngineBuilder::start_channel`].
+//! to the kernel. For applications that would rather have channels there is [`EngineBuilder::start_channel`], for those
+//! with an event loop of their own an engine without threads, [`EngineBuilder::start_local`].
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -96,6 +97,9 @@ pub use builder::{EngineBuilder, StartError};
 
 mod engine;
 pub use engine::{Engine, Shutdown};
+
+mod local;
+pub use local::{LocalEngine, Turn};
 
 mod handle;
 pub use handle::{EngineHandle, HandleError, Returned};

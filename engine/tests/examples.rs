@@ -1,6 +1,7 @@
 //! The examples do what they say, in processes of their own, on each other.
 
 use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -47,6 +48,30 @@ fn what_one_broker_has_crosses_the_bridge_to_the_other() {
             ("plant/boiler".to_owned(), number.to_be_bytes().to_vec())
         );
     }
+}
+
+#[test]
+fn datagrams_become_messages_within_a_loop_of_its_own_which_ends_when_it_is_told() {
+    let mut server = Example::server();
+    let reader = Client::connect("reader", &server.port);
+    server.read_until("reader connects");
+    reader.subscribe("sensors");
+    server.read_until("subscription to sensors");
+    let mut gateway = Example::start("own_loop", &["127.0.0.1", &server.port, "127.0.0.1:0", "sensors"]);
+    let address = gateway.read_until("listening on ");
+    let sensor = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let address = address.trim().trim_start_matches("listening on ");
+    sensor.connect(address).expect("it is an address");
+    for number in 0..100_u32 {
+        sensor.send(&number.to_be_bytes()).expect("it is sent");
+        assert_eq!(
+            reader.message(),
+            ("sensors".to_owned(), number.to_be_bytes().to_vec())
+        );
+    }
+    sensor.send(&[]).expect("it is sent");
+    server.read_until("gone: ");
+    assert!(gateway.child.wait().expect("it is a child").success());
 }
 
 /// A running example; killed in the end.

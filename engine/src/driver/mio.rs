@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -70,6 +71,8 @@ pub(crate) struct MioDriver {
     accepts_left: usize,
     /// Which listener is asked first, so that a storm on one does not starve the others.
     listener_next: usize,
+    /// The system's poll brought as many events as it may at a time.
+    more: bool,
     /// A read found nowhere to read into in this pass.
     no_memory: bool,
     /// How many of `ready` have not had their turn in this pass.
@@ -104,12 +107,29 @@ impl MioDriver {
             accepting: true,
             accepts_left: 0,
             listener_next: 0,
+            more: false,
             no_memory: false,
             turns_left: 0,
             told_ahead: 0,
             pending: Arc::clone(&pending),
         };
         Ok((driver, Wake::new(Some(waker), pending)))
+    }
+
+    /// There is something to do before the system's poll has anything new.
+    fn is_busy(&self) -> bool {
+        !self.ready.is_empty()
+            || !self.done.is_empty()
+            || self.more
+            || (self.accepting && self.listeners_ready.contains(&true))
+    }
+
+    /// When a wait that begins now ends though the system's poll has nothing new.
+    pub(crate) fn wakes_at(&self, now: Instant) -> Option<Instant> {
+        match (self.no_memory, self.is_busy()) {
+            (true, _) => Some(now + MEMORY_REST),
+            (false, busy) => busy.then_some(now),
+        }
     }
 
     fn note(&mut self, event: &Event) {
@@ -319,20 +339,29 @@ impl MioDriver {
     }
 }
 
+impl AsFd for MioDriver {
+    /// Readable when the system's poll has something new.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
+    }
+}
+
 impl Driver for MioDriver {
     type Incoming = TcpStream;
 
     const NAME: &'static str = "mio";
 
     fn wait(&mut self, until: Option<Instant>) -> io::Result<Instant> {
-        let busy = !self.ready.is_empty()
-            || !self.done.is_empty()
-            || (self.accepting && self.listeners_ready.contains(&true));
+        let rests = std::mem::take(&mut self.no_memory);
         let timeout = match until {
-            _ if std::mem::take(&mut self.no_memory) => Some(MEMORY_REST),
-            _ if busy => Some(Duration::ZERO),
+            _ if !rests && self.is_busy() => Some(Duration::ZERO),
             Some(until) => Some(until.saturating_duration_since(Instant::now()).min(WAIT_MAX)),
             None => None,
+        };
+        let timeout = match timeout {
+            Some(timeout) if rests => Some(timeout.min(MEMORY_REST)),
+            None if rests => Some(MEMORY_REST),
+            timeout => timeout,
         };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
@@ -341,10 +370,13 @@ impl Driver for MioDriver {
         }
         let now = Instant::now();
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let mut count = 0;
         for event in &events {
             self.note(event);
+            count += 1;
         }
         self.events = events;
+        self.more = count == EVENTS_PER_POLL;
         self.turns_left = self.ready.len();
         self.told_ahead = 0;
         self.accepts_left = ACCEPTS_PER_PASS;

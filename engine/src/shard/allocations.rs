@@ -154,7 +154,7 @@ impl<H: Handler> Turned<H> {
     fn turn(&mut self) -> u64 {
         self.wake.wake();
         let counted = allocation_counter::measure(|| {
-            self.shard.wait().expect("the system is sound");
+            self.shard.wait(None).expect("the system is sound");
             self.shard.work();
         });
         counted.count_total

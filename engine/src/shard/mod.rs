@@ -98,7 +98,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             if self.work() {
                 return Ok(self.handler);
             }
-            self.wait()?;
+            self.wait(None)?;
         }
     }
 
@@ -130,14 +130,23 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         complete && self.inlets.commands.is_empty()
     }
 
-    /// Waits for something to do, and takes every completion that is ready then.
-    pub(crate) fn wait(&mut self) -> io::Result<()> {
-        self.core.now = self.driver.wait(self.wake_at())?;
-        self.core.moment = self.core.now.into();
+    /// Waits for something to do, at the longest until `latest`, and takes every completion that is ready then.
+    pub(crate) fn wait(&mut self, latest: Option<Instant>) -> io::Result<()> {
+        let until = self.wake_at().into_iter().chain(latest).min();
+        let now = self.driver.wait(until)?;
+        self.core.set_now(now);
         while let Some(completion) = self.driver.next(&mut self.core) {
             self.complete(completion);
         }
         Ok(())
+    }
+
+    /// Lets the application act, at the time `now`, and does what that leads to.
+    pub(crate) fn act<R>(&mut self, now: Instant, act: impl FnOnce(&mut H, &mut Outbox<'_>) -> R) -> R {
+        self.core.set_now(now);
+        let acted = act(&mut self.handler, &mut Outbox::new(&mut self.core));
+        self.flush();
+        acted
     }
 
     pub(crate) fn handler_mut(&mut self) -> &mut H {

@@ -115,7 +115,7 @@ impl<H: Handler> Runner for SimShard<H> {
         let State::Running(mut shard_loop) = std::mem::replace(&mut *state, State::Failed) else {
             return Ok(());
         };
-        shard_loop.wait()?;
+        shard_loop.wait(None)?;
         *state = if shard_loop.work() {
             State::Ended(shard_loop.into_handler())
         } else {

@@ -4,6 +4,7 @@ mod attempts;
 mod channel;
 mod extras;
 mod held_acks;
+mod local;
 mod server;
 mod sessions;
 mod shards;
