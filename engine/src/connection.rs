@@ -223,7 +223,7 @@ impl Connection {
                 return;
             }
             self.session.ack_sent();
-            self.session.sent(tools.now);
+            self.session.sent(tools.moment);
         }
     }
 
