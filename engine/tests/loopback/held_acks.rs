@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use fleetwire_codec::{Carrier, Properties, PropertiesBuf, Property, QoS, ReasonCode, TopicName};
 use fleetwire_engine::{
-    AckTicket, At, ConnectForm, Engine, EngineHandle, Event, Events, Handler, Limits, LinkId, Listener,
-    Outbox, OwnedKind, OwnedMessage, OwnedPublish, Publish, SessionState, VerbError,
+    AckTicket, At, ChannelHandler, ConnectForm, Engine, EngineBuilder, EngineHandle, Event, Events, Handler,
+    Limits, LinkId, Listener, Outbox, OwnedKind, OwnedMessage, OwnedPublish, Publish, SessionState,
+    VerbError,
 };
 
 use crate::support::*;
@@ -81,10 +82,7 @@ fn source(messages: u64) -> (Engine<Source>, SocketAddr, Receiver<End>) {
 }
 
 /// A channel engine that holds acknowledgements, with a link that keeps its session.
-fn holder(
-    address: SocketAddr,
-    receive_max: u16,
-) -> (Engine<fleetwire_engine::ChannelHandler>, Events, LinkId) {
+fn holder(address: SocketAddr, receive_max: u16) -> (Engine<ChannelHandler>, Events, LinkId) {
     let (engine, events) = Engine::builder().seed(1).start_channel_holding_acks(64).unwrap();
     let mut form = ConnectForm::new("a");
     form.clean_start = false;
@@ -315,6 +313,20 @@ fn slow_with(limits: Limits) -> (Engine<Slow>, SocketAddr, Receiver<AckTicket>) 
     (engine, address, taken)
 }
 
+/// A channel engine with a link that is up.
+fn device(
+    builder: EngineBuilder,
+    address: SocketAddr,
+) -> (Engine<ChannelHandler>, Events, EngineHandle, LinkId) {
+    let (engine, events) = channel_engine(builder, 64);
+    let handle = engine.handle();
+    let link = handle
+        .open_with(&plan(address), 0, ConnectForm::new("a"))
+        .unwrap();
+    wait_for(&events, connected);
+    (engine, events, handle, link)
+}
+
 fn send(handle: &EngineHandle, link: LinkId, text: &'static str, qos: QoS, token: u64) {
     let publish = OwnedPublish::new(topic("t"), text).qos(qos).token(token);
     handle.publish(link, publish).unwrap();
@@ -331,12 +343,7 @@ fn acked(events: &Events) -> u64 {
 fn a_server_holds_acknowledgements_for_its_worker_and_for_later_events() {
     let (server, address, taken) = slow();
     let worker = server.handle();
-    let (engine, events) = channel_engine(Engine::builder(), 64);
-    let handle = engine.handle();
-    let link = handle
-        .open_with(&plan(address), 0, ConnectForm::new("a"))
-        .unwrap();
-    wait_for(&events, connected);
+    let (_engine, events, handle, link) = device(Engine::builder(), address);
     send(&handle, link, "none", QoS::AtMostOnce, 0);
     send(&handle, link, "at once", QoS::AtLeastOnce, 1);
     assert_eq!(acked(&events), 1);
@@ -367,12 +374,7 @@ fn acknowledgements_that_find_no_room_follow_when_there_is_some() {
     // Sixteen of them fill the output.
     let (server, address, _tickets) = slow_with(Limits::default().output_bytes_max(64));
     let limits = Limits::default().in_flight_max(1000);
-    let (engine, events) = channel_engine(Engine::builder().seed(1).limits(limits), 2048);
-    let handle = engine.handle();
-    let link = handle
-        .open_with(&plan(address), 0, ConnectForm::new("a"))
-        .unwrap();
-    wait_for(&events, connected);
+    let (engine, events, handle, link) = device(Engine::builder().seed(1).limits(limits), address);
     for token in 0..500 {
         send(&handle, link, "later", QoS::AtLeastOnce, token);
     }
@@ -388,12 +390,7 @@ fn a_shutdown_waits_for_what_is_held_and_not_for_ever() {
     for gives in [true, false] {
         let (server, address, taken) = slow();
         let worker = server.handle();
-        let (engine, events) = channel_engine(Engine::builder(), 64);
-        let handle = engine.handle();
-        let link = handle
-            .open_with(&plan(address), 0, ConnectForm::new("a"))
-            .unwrap();
-        wait_for(&events, connected);
+        let (_engine, events, handle, link) = device(Engine::builder(), address);
         send(&handle, link, "worker", QoS::AtLeastOnce, 1);
         let ticket = taken.recv_timeout(WAIT).unwrap();
         let drain = if gives { WAIT } else { Duration::from_millis(20) };

@@ -213,7 +213,8 @@ fn draw_habits(random: &mut fastrand::Rng) -> Habits {
     }
 }
 
-pub(crate) fn draw_plan(random: &mut fastrand::Rng, tls: Option<ClientConfig>) -> Plan {
+/// The way to the server of a scene.
+pub(crate) fn way_to_server(tls: Option<ClientConfig>) -> Way {
     let mut way = match tls {
         Some(config) => Way::tls(
             "10.0.0.1",
@@ -224,7 +225,11 @@ pub(crate) fn draw_plan(random: &mut fastrand::Rng, tls: Option<ClientConfig>) -
         None => Way::tcp("10.0.0.1", 1883),
     };
     way.resolve().unwrap();
-    Plan::new(way)
+    way
+}
+
+pub(crate) fn draw_plan(random: &mut fastrand::Rng, tls: Option<ClientConfig>) -> Plan {
+    Plan::new(way_to_server(tls))
         .connect_timeout(Duration::from_millis(random.u64(500..10_000)))
         .backoff(Backoff::new(
             Duration::from_millis(random.u64(1..500)),

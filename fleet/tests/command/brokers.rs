@@ -210,6 +210,25 @@ fn what_keeps_a_fleet_out_is_named() {
     run(&[&arguments[..], &identities].concat()).expect_code(0);
 }
 
+/// Two devices connect to the URL's name at another address.
+fn connect_two(url: &str, to: &str, ca: &str, identities: &str) {
+    let arguments = [
+        "--broker",
+        url,
+        "--connect-to",
+        to,
+        "--ca",
+        ca,
+        "--identities",
+        identities,
+        "--devices",
+        "2",
+        "--duration",
+        "0s",
+    ];
+    run(&arguments).expect_code(0);
+}
+
 /// --connect-to dials elsewhere; the name that is verified stays the URL's.
 #[test]
 fn another_address_under_the_same_name() {
@@ -219,21 +238,7 @@ fn another_address_under_the_same_name() {
         endpoint.tls.to_string(),
         "mqtts://broker.example?alpn=x-amzn-mqtt-ca",
     );
-    let arguments = [
-        "--broker",
-        url,
-        "--connect-to",
-        &to,
-        "--ca",
-        &ca,
-        "--identities",
-        &identities,
-        "--devices",
-        "2",
-        "--duration",
-        "0s",
-    ];
-    run(&arguments).expect_code(0);
+    connect_two(url, &to, &ca, &identities);
 }
 
 /// Without --ca the system's authorities count: here a file that the environment names in their place.
@@ -286,21 +291,7 @@ fn a_domain_with_a_certificate_of_its_own() {
     let (identities, to) = (endpoint.issue(2), endpoint.tls.to_string());
     for (host, ca) in [("iot.example", other.ca()), ("localhost", endpoint.ca())] {
         let url = format!("mqtts://{host}?alpn=x-amzn-mqtt-ca");
-        let arguments = [
-            "--broker",
-            &url,
-            "--connect-to",
-            &to,
-            "--ca",
-            &ca,
-            "--identities",
-            &identities,
-            "--devices",
-            "2",
-            "--duration",
-            "0s",
-        ];
-        run(&arguments).expect_code(0);
+        connect_two(&url, &to, &ca, &identities);
     }
     let start = |name, cert: &str| {
         fleetwire([

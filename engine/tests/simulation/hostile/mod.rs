@@ -11,16 +11,16 @@ use std::time::Duration;
 use fleetwire_codec::{QoS, TopicName};
 use fleetwire_engine::sim::{Faults, Sim, SimEngine};
 use fleetwire_engine::{
-    At, Backoff, ConnectForm, Engine, Event, Handler, Limits, Outbox, Plan, Publish, Shard, Slug, Way,
+    At, Backoff, ConnectForm, Engine, Event, Handler, Limits, Outbox, Plan, Publish, Shard, Slug,
 };
 
 use fleetwire_tls::{
-    ClientAuth, ClientConfig, ClientConfigBuilder, Identity, ServerConfig, ServerConfigBuilder, ServerName,
+    ClientAuth, ClientConfig, ClientConfigBuilder, Identity, ServerConfig, ServerConfigBuilder,
 };
 
 use self::application::Application;
 use self::rogue::Rogue;
-use crate::scene::assert_nothing_held;
+use crate::scene::{assert_nothing_held, way_to_server};
 use crate::seeds::{self, Tally};
 use crate::two_engines;
 
@@ -88,17 +88,7 @@ fn hostile_servers() {
 }
 
 fn plan(tls: Option<ClientConfig>) -> Plan {
-    let mut way = match tls {
-        Some(config) => Way::tls(
-            "10.0.0.1",
-            1883,
-            config,
-            ServerName::parse("server.test").unwrap(),
-        ),
-        None => Way::tcp("10.0.0.1", 1883),
-    };
-    way.resolve().unwrap();
-    Plan::new(way)
+    Plan::new(way_to_server(tls))
         .connect_timeout(2 * SECOND)
         .backoff(Backoff::new(SECOND / 100, SECOND / 2))
 }
