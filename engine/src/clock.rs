@@ -27,6 +27,11 @@ impl Moment {
     pub(crate) fn instant(self) -> Instant {
         *EPOCH + Duration::from_nanos(self.0.get())
     }
+
+    /// The time since `earlier`; none if that was later.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
+    }
 }
 
 impl From<Instant> for Moment {
@@ -52,7 +57,10 @@ mod tests {
         ] {
             assert_eq!(Moment::from(now + wait).instant(), now + wait);
         }
-        assert!(Moment::from(now) < Moment::from(now + Duration::from_nanos(1)));
+        let (moment, next) = (Moment::from(now), Moment::from(now + Duration::from_nanos(1)));
+        assert!(moment < next);
+        assert_eq!(next.since(moment), Duration::from_nanos(1));
+        assert_eq!(moment.since(next), Duration::ZERO);
         assert_eq!(size_of::<Option<Moment>>(), 8);
     }
 

@@ -9,12 +9,13 @@ use std::ops::Range;
 use std::time::Instant;
 
 use fleetwire_codec::buffer::{Block, Framing, HOT_BLOCK_LEN, Pool, RecvBuf, SendBuf, SendError};
-use fleetwire_codec::{DecodeError, EncodeError, Packet, PacketId, Version};
+use fleetwire_codec::{DecodeError, EncodeError, Packet, PacketId, PacketType, Version};
 use fleetwire_tls::{Opened, Scratch, TlsError, TlsSession};
 
 use crate::clock::Moment;
 use crate::parking::Parked;
 use crate::session::{Entry, Kind, Session};
+use crate::stats::Counters;
 use crate::{Limits, VerbError};
 
 /// What all connections of a shard share while one of them is at work.
@@ -26,6 +27,7 @@ pub(crate) struct Tools<'a> {
     pub(crate) random: &'a mut fastrand::Rng,
     /// Counts what is copied so that it can be sent again.
     pub(crate) kept_bytes: &'a mut u64,
+    pub(crate) counters: &'a Counters,
     pub(crate) limits: &'a Limits,
     pub(crate) now: Instant,
     /// The same as `now`.
@@ -150,11 +152,20 @@ impl Connection {
         }
     }
 
-    /// Queues bytes that are encoded already: the CONNECT of this attempt.
-    pub(crate) fn send_encoded(&mut self, bytes: &[u8], tools: &mut Tools<'_>) -> Result<(), SendError> {
-        self.send.append(tools.pool, bytes)?;
-        self.session.sent(tools.moment);
+    /// Queues the CONNECT of this attempt, which is encoded already.
+    pub(crate) fn send_connect(&mut self, connect: &[u8], tools: &mut Tools<'_>) -> Result<(), SendError> {
+        self.send.append(tools.pool, connect)?;
+        self.note_sent(PacketType::Connect, tools);
         Ok(())
+    }
+
+    /// A packet was encoded.
+    fn note_sent(&mut self, packet_type: PacketType, tools: &Tools<'_>) {
+        tools.counters.packets_out.add(packet_type);
+        if let Some(silence) = self.session.ending_silence(tools.moment) {
+            tools.counters.silence_ended(silence);
+        }
+        self.session.sent(tools.moment);
     }
 
     /// Encodes a packet into the send buffer.
@@ -176,7 +187,7 @@ impl Connection {
         let sent = self.encode_packet(packet, version, tools.pool);
         self.wants_output |= sent == Err(VerbError::Full);
         sent?;
-        self.session.sent(tools.moment);
+        self.note_sent(packet.packet_type(), tools);
         Ok(())
     }
 
@@ -223,7 +234,7 @@ impl Connection {
                 return;
             }
             self.session.ack_sent();
-            self.session.sent(tools.moment);
+            self.note_sent(packet.packet_type(), tools);
         }
     }
 

@@ -72,6 +72,7 @@ impl Core {
             flight: &mut self.flight,
             random: &mut self.random,
             kept_bytes: &mut self.kept_bytes,
+            counters: &self.counters,
             limits: &self.limits,
             now: self.now,
             moment: self.moment,

@@ -1,6 +1,7 @@
 //! Counters of a shard, read without stopping it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use fleetwire_codec::PacketType;
 
@@ -38,6 +39,47 @@ impl Counter {
     }
 }
 
+/// The least of what one shard has measured, which anybody reads.
+#[derive(Debug)]
+pub(crate) struct Least(AtomicI64);
+
+impl Least {
+    pub(crate) fn lower_to(&self, value: i64) {
+        if value < self.0.load(Ordering::Relaxed) {
+            self.0.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// `None` as long as nothing was measured.
+    pub(crate) fn read(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|least| *least != i64::MAX)
+    }
+}
+
+impl Default for Least {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MAX))
+    }
+}
+
+/// Packets by the number of their type.
+#[derive(Debug, Default)]
+pub(crate) struct Packets([Counter; PACKET_TYPES]);
+
+impl Packets {
+    pub(crate) fn add(&self, packet_type: PacketType) {
+        if let Some(counter) = self.0.get(packet_type as usize) {
+            counter.add(1);
+        }
+    }
+
+    fn add_to(&self, sums: &mut [u64; PACKET_TYPES]) {
+        for (sum, counter) in sums.iter_mut().zip(&self.0) {
+            *sum += counter.read();
+        }
+    }
+}
+
 macro_rules! counters {
     (sums { $($name:ident $doc:literal;)* } most { $($most:ident $most_doc:literal;)* }) => {
         /// Counters of one shard.
@@ -45,8 +87,9 @@ macro_rules! counters {
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)*
             $(pub(crate) $most: Counter,)*
-            /// By the type's number.
-            pub(crate) packets_in: [Counter; PACKET_TYPES],
+            pub(crate) packets_in: Packets,
+            pub(crate) packets_out: Packets,
+            pub(crate) keep_alive_slack_us_min: Least,
         }
 
         /// What an engine has done and holds, summed over its shards.
@@ -57,7 +100,20 @@ macro_rules! counters {
             $(#[doc = $most_doc] pub $most: u64,)*
             /// MQTT packets received.
             pub packets_in: u64,
+            /// MQTT packets encoded for sockets, those that were sent again among them. What a connection had not sent
+            /// when it ended is counted too.
+            pub packets_out: u64,
+            /// The least time in microseconds that a server still had to wait for a client of this engine, when the client
+            /// ended a silence that was longer than its keep-alive: the server may close the connection one and a half
+            /// keep-alives after the packet before (v5 [MQTT-3.1.2-22], v3.1.1 [MQTT-3.1.2-24]). A client that sends
+            /// nothing else has half of its keep-alive left when its PINGREQ is due. Negative when the packet came after that
+            /// moment; `None` while there was no such silence.
+            ///
+            /// It is taken when the packet is encoded; a socket that takes nothing makes it less. See also
+            /// [`keep_alive_late_us_max`](Self::keep_alive_late_us_max).
+            pub keep_alive_slack_us_min: Option<i64>,
             packets_in_by_type: [u64; PACKET_TYPES],
+            packets_out_by_type: [u64; PACKET_TYPES],
         }
 
         impl Stats {
@@ -65,10 +121,12 @@ macro_rules! counters {
             pub(crate) fn add(&mut self, counters: &Counters) {
                 $(self.$name += counters.$name.read();)*
                 $(self.$most = self.$most.max(counters.$most.read());)*
-                for (sum, counter) in self.packets_in_by_type.iter_mut().zip(&counters.packets_in) {
-                    *sum += counter.read();
-                }
+                counters.packets_in.add_to(&mut self.packets_in_by_type);
+                counters.packets_out.add_to(&mut self.packets_out_by_type);
                 self.packets_in = self.packets_in_by_type.iter().sum();
+                self.packets_out = self.packets_out_by_type.iter().sum();
+                let slacks = [self.keep_alive_slack_us_min, counters.keep_alive_slack_us_min.read()];
+                self.keep_alive_slack_us_min = slacks.into_iter().flatten().min();
             }
         }
     };
@@ -103,6 +161,7 @@ counters! {
     }
     most {
         lag_us_max "The most that a deadline was late, in microseconds, on any shard: how long a pass took meanwhile.";
+        keep_alive_late_us_max "The most that a client's packet came after its keep-alive had passed in silence, in microseconds: how late a PINGREQ was (v5 [MQTT-3.1.2-20], v3.1.1 [MQTT-3.1.2-23]).";
     }
 }
 
@@ -131,20 +190,113 @@ impl Counters {
         }
     }
 
-    /// A packet was received.
-    pub(crate) fn packet_in(&self, packet_type: PacketType) {
-        if let Some(counter) = self.packets_in.get(packet_type as usize) {
-            counter.add(1);
-        }
+    /// A client sends a packet after a silence that was not shorter than its keep-alive.
+    #[cold]
+    pub(crate) fn silence_ended(&self, silence: Silence) {
+        let Silence { lasted, keep_alive } = silence;
+        let late = lasted.saturating_sub(keep_alive).as_micros();
+        self.keep_alive_late_us_max
+            .raise_to(u64::try_from(late).unwrap_or(u64::MAX));
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let allowed = micros(keep_alive * 3 / 2);
+        self.keep_alive_slack_us_min
+            .lower_to(allowed.saturating_sub(micros(lasted)));
     }
+}
+
+/// A time in which a client has sent nothing, as long as its keep-alive or longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Silence {
+    pub(crate) lasted: Duration,
+    pub(crate) keep_alive: Duration,
 }
 
 impl Stats {
     /// Packets of one type that were received.
     pub fn packets_in_of(&self, packet_type: PacketType) -> u64 {
-        self.packets_in_by_type
-            .get(packet_type as usize)
-            .copied()
-            .unwrap_or_default()
+        of_type(&self.packets_in_by_type, packet_type)
+    }
+
+    /// Packets of one type that were encoded for sockets; see [`packets_out`](Self::packets_out).
+    pub fn packets_out_of(&self, packet_type: PacketType) -> u64 {
+        of_type(&self.packets_out_by_type, packet_type)
+    }
+}
+
+fn of_type(packets: &[u64; PACKET_TYPES], packet_type: PacketType) -> u64 {
+    packets.get(packet_type as usize).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn sum(shards: &[Counters]) -> Stats {
+        let mut stats = Stats::default();
+        shards.iter().for_each(|counters| stats.add(counters));
+        stats
+    }
+
+    #[test]
+    fn packets_are_counted_by_type_and_direction_over_all_shards() {
+        let shards: [Counters; 2] = Default::default();
+        shards[0].packets_in.add(PacketType::Connect);
+        shards[1].packets_in.add(PacketType::Auth);
+        shards[0].packets_out.add(PacketType::Auth);
+        shards[1].packets_out.add(PacketType::Auth);
+        shards[1].packets_out.add(PacketType::Pingreq);
+        let stats = sum(&shards);
+        assert_eq!((stats.packets_in, stats.packets_out), (2, 3));
+        let of = |packet_type| {
+            (
+                stats.packets_in_of(packet_type),
+                stats.packets_out_of(packet_type),
+            )
+        };
+        assert_eq!(of(PacketType::Connect), (1, 0));
+        assert_eq!(of(PacketType::Auth), (1, 2));
+        assert_eq!(of(PacketType::Pingreq), (0, 1));
+        assert_eq!(of(PacketType::Publish), (0, 0));
+    }
+
+    // v5 [MQTT-3.1.2-22], v3.1.1 [MQTT-3.1.2-24].
+    #[test]
+    fn the_slack_is_what_is_left_of_one_and_a_half_keep_alives() {
+        let shards: [Counters; 3] = Default::default();
+        assert_eq!(sum(&shards).keep_alive_slack_us_min, None);
+        let silence = |lasted, keep_alive| Silence { lasted, keep_alive };
+        // A PINGREQ in time, one that is late, and one that is too late, of three clients on two shards.
+        shards[0].silence_ended(silence(60 * SECOND, 60 * SECOND));
+        let stats = sum(&shards);
+        assert_eq!(
+            (stats.keep_alive_slack_us_min, stats.keep_alive_late_us_max),
+            (Some(30_000_000), 0)
+        );
+        shards[1].silence_ended(silence(13 * SECOND, 10 * SECOND));
+        let stats = sum(&shards);
+        assert_eq!(
+            (stats.keep_alive_slack_us_min, stats.keep_alive_late_us_max),
+            (Some(2_000_000), 3_000_000)
+        );
+        shards[0].silence_ended(silence(2 * SECOND, SECOND));
+        let stats = sum(&shards);
+        assert_eq!(
+            (stats.keep_alive_slack_us_min, stats.keep_alive_late_us_max),
+            (Some(-500_000), 3_000_000)
+        );
+    }
+
+    #[test]
+    fn an_absurd_silence_does_not_overflow() {
+        let counters = Counters::default();
+        counters.silence_ended(Silence {
+            lasted: Duration::MAX,
+            keep_alive: SECOND,
+        });
+        let slack = counters.keep_alive_slack_us_min.read();
+        assert_eq!(slack, Some(1_500_000 - i64::MAX));
+        assert_eq!(counters.keep_alive_late_us_max.read(), u64::MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! PUBLISH on its way out: aliased, copied if it may have to be sent again, and sent again.
 
 use fleetwire_codec::buffer::Pool;
-use fleetwire_codec::{Carrier, PacketId, Properties, Pubrel, QoS, TopicName, Version};
+use fleetwire_codec::{Carrier, PacketId, PacketType, Properties, Pubrel, QoS, TopicName, Version};
 
 use super::{Connection, Tools};
 use crate::session::{Again, Entry, Kept, Kind};
@@ -80,7 +80,7 @@ impl Connection {
         };
         match sent {
             Ok(()) => {
-                self.session.sent(tools.moment);
+                self.note_sent(PacketType::Publish, tools);
                 Ok(packet.packet_id)
             }
             Err(error) => {
@@ -166,26 +166,26 @@ impl Connection {
         self.send_acks(tools);
         let version = self.session.version();
         while let Some((packet_id, again)) = self.session.again() {
-            let sent = match again {
+            let (packet_type, sent) = match again {
                 Again::Publish(packet) => {
                     if let Err(error) = self.session.peer_takes_again(packet) {
                         return Some((self.session.give_up(packet_id)?, error));
                     }
-                    self.send.append(tools.pool, packet)
+                    (PacketType::Publish, self.send.append(tools.pool, packet))
                 }
                 Again::Pubrel(packet_id) => {
                     let pubrel = Pubrel::new(packet_id);
                     let mut bytes = [0; 4];
-                    match pubrel.encode(version, &mut bytes) {
-                        Ok(len) => self.send.append(tools.pool, bytes.get(..len).unwrap_or_default()),
-                        Err(_) => return None,
-                    }
+                    let len = pubrel.encode(version, &mut bytes).ok()?;
+                    let bytes = bytes.get(..len).unwrap_or_default();
+                    (PacketType::Pubrel, self.send.append(tools.pool, bytes))
                 }
             };
             if sent.is_err() {
                 // There is output on its way, or no memory: what is sent next, or `Core::starved`, comes back here.
                 return None;
             }
+            self.note_sent(packet_type, tools);
             self.session.sent_again(packet_id, tools.now);
         }
         None

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 use super::{Expired, Role, Session};
 use crate::Limits;
 use crate::clock::{Moment, after};
+use crate::stats::Silence;
+
+/// No keep-alive is shorter, but for none at all.
+const KEEP_ALIVE_MIN: Duration = Duration::from_secs(1);
 
 impl Session {
     /// When [`handle_timeout`](Self::handle_timeout) has something to say.
@@ -14,6 +18,18 @@ impl Session {
         }
         let acks = self.acks_late_at(limits);
         [self.keep_alive_at(limits), acks].into_iter().flatten().min()
+    }
+
+    /// The client's silence that a packet ends which is sent now, if it has lasted for the keep-alive.
+    #[inline]
+    pub(crate) fn ending_silence(&self, now: Moment) -> Option<Silence> {
+        let lasted = now.since(self.last_sent);
+        // Asked for every packet, and most are close together.
+        if lasted < KEEP_ALIVE_MIN || self.role == Role::Server || !self.is_up() {
+            return None;
+        }
+        let keep_alive = Duration::from_secs(self.keep_alive_secs.into());
+        (!keep_alive.is_zero() && lasted >= keep_alive).then_some(Silence { lasted, keep_alive })
     }
 
     fn keep_alive_at(&self, limits: &Limits) -> Option<Instant> {

@@ -221,7 +221,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         link.phase = Phase::Mqtt;
         opening.connect_sent = Some(tools.now);
         let connect = std::mem::take(&mut opening.connect);
-        match link.connection.send_encoded(&connect, &mut tools) {
+        match link.connection.send_connect(&connect, &mut tools) {
             Ok(()) => {
                 self.core.arm(key);
                 self.core.touch(key);

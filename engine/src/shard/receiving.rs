@@ -172,7 +172,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     fn packet(&mut self, key: Key, packet: Packet<'_>, block: &Block) -> Result<(), Cause> {
-        self.core.counters.packet_in(packet.packet_type());
+        self.core.counters.packets_in.add(packet.packet_type());
         let Some((link, tools)) = self.core.connection(key) else {
             return Ok(());
         };

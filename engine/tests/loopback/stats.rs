@@ -63,6 +63,7 @@ fn counters_tell_what_happened() {
     assert_eq!(ours.packets_in_of(PacketType::Publish), 2);
     assert_eq!(ours.packets_in_of(PacketType::Puback), 1);
     assert_eq!(ours.packets_in, 5);
+    assert_eq!(ours.keep_alive_slack_us_min, None, "nobody was silent");
     assert!((1..=5).contains(&ours.reads) && ours.sends >= 3, "{ours:?}");
 
     let theirs = server.shutdown(WAIT).stats;
@@ -75,5 +76,21 @@ fn counters_tell_what_happened() {
     assert_eq!(
         (theirs.bytes_in, theirs.bytes_out),
         (ours.bytes_out, ours.bytes_in)
+    );
+    for packet_type in (1..16).filter_map(|number: u8| PacketType::from_first_byte(number << 4)) {
+        let (sent, received) = (
+            ours.packets_out_of(packet_type),
+            theirs.packets_in_of(packet_type),
+        );
+        assert_eq!(sent, received, "{packet_type:?} to the server");
+        let (sent, received) = (
+            theirs.packets_out_of(packet_type),
+            ours.packets_in_of(packet_type),
+        );
+        assert_eq!(sent, received, "{packet_type:?} to the client");
+    }
+    assert_eq!(
+        (theirs.packets_in, theirs.packets_out),
+        (ours.packets_out, ours.packets_in)
     );
 }

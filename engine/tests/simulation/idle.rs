@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fleetwire_codec::Properties;
+use fleetwire_codec::{PacketType, Properties};
 use fleetwire_engine::sim::{Faults, Sim, SimEngine};
 use fleetwire_engine::{
     At, ConnectForm, Engine, EngineBuilder, Event, Handler, Limits, Outbox, Plan, Shard, Stats, Way,
@@ -69,6 +69,7 @@ fn idle(links: u64, keep_alive: Duration, wait: Duration) -> [Stats; 2] {
         after.wake_ups -= before.wake_ups;
         after.deadlines -= before.deadlines;
         after.packets_in -= before.packets_in;
+        after.packets_out -= before.packets_out;
         after.bytes_out -= before.bytes_out;
         // Nothing but the block that all sockets are read into.
         assert_eq!(after.buffer_bytes, 64 * 1024);
@@ -95,7 +96,13 @@ fn idle_connections_cost_no_more_than_their_pings() {
     let pings = links;
     assert_eq!(server.packets_in, pings);
     assert_eq!(client.packets_in, pings);
+    assert_eq!((client.packets_out, server.packets_out), (pings, pings));
     assert_eq!((client.bytes_out, server.bytes_out), (2 * pings, 2 * pings));
+    // v5 [MQTT-3.1.2-22]: each PINGREQ left on time, with half of the keep-alive to spare.
+    assert_eq!(client.keep_alive_slack_us_min, Some(30_000_000));
+    assert_eq!((client.keep_alive_late_us_max, client.lag_us_max), (0, 0));
+    // Pinging is the client's part.
+    assert_eq!(server.keep_alive_slack_us_min, None);
     // Some belong to pings at the edges of that time.
     let edge = links / 100;
     assert!(client.deadlines <= 2 * pings + edge, "{client:?}");
@@ -103,6 +110,41 @@ fn idle_connections_cost_no_more_than_their_pings() {
     // Each in a pass of its own at most; those of one moment share it.
     assert!(client.wake_ups <= 3 * pings + edge, "{client:?}");
     assert!(server.wake_ups <= 3 * pings + edge, "{server:?}");
+}
+
+/// Event loops that are held up by no more than half of a keep-alive in all ping late, and no server complains.
+#[test]
+fn how_late_a_ping_is_and_how_much_time_was_left_is_told() {
+    let mut sim = Sim::new(1);
+    let server = server(&mut sim);
+    let (links, keep_alive) = (1, 60 * SECOND);
+    let client = sim
+        .start(Engine::builder(), |_| Idlers { links, keep_alive })
+        .unwrap();
+    sim.run_for(59 * SECOND).unwrap();
+    assert_eq!((client.stats().links_up, client.stats().packets_out), (1, 1));
+    assert_eq!(
+        client.stats().keep_alive_slack_us_min,
+        None,
+        "it has said CONNECT"
+    );
+    let mut faults = Faults::none();
+    faults.slow_pass = 1.0;
+    faults.slow_pass_max = 10 * SECOND;
+    sim.set_faults(faults);
+    sim.run_for(3600 * SECOND).unwrap();
+    let stats = client.stats();
+    assert!(stats.packets_out_of(PacketType::Pingreq) > 30, "{stats:?}");
+    assert_eq!((stats.connected, server.stats().links_up), (1, 1));
+    assert!(
+        (5_000_000..=20_000_000).contains(&stats.keep_alive_late_us_max),
+        "{stats:?}"
+    );
+    assert_eq!(
+        stats.keep_alive_slack_us_min,
+        Some(30_000_000 - stats.keep_alive_late_us_max as i64)
+    );
+    assert!(stats.lag_us_max >= stats.keep_alive_late_us_max, "{stats:?}");
 }
 
 /// Links that publish periodically, and remember their slots.
