@@ -1,6 +1,6 @@
 //! What other threads ask of a shard.
 
-use fleetwire_codec::{QoS, ReasonCode, TopicFilterBuf};
+use fleetwire_codec::{Properties, PropertiesBuf, ReasonCode, SubscriptionOptions, TopicFilterBuf};
 
 use crate::core::Core;
 use crate::outbox::Outbox;
@@ -20,7 +20,8 @@ pub(crate) enum Command {
     },
     Subscribe {
         link: LinkId,
-        filters: Vec<(TopicFilterBuf, QoS)>,
+        filters: Vec<(TopicFilterBuf, SubscriptionOptions)>,
+        properties: Option<PropertiesBuf>,
     },
     Unsubscribe {
         link: LinkId,
@@ -73,12 +74,19 @@ impl Command {
                     }),
                 ))
             }
-            Self::Subscribe { link, filters } => {
+            Self::Subscribe {
+                link,
+                filters,
+                properties,
+            } => {
                 let filters: Vec<_> = filters
                     .iter()
-                    .map(|(filter, qos)| (filter.as_topic_filter(), *qos))
+                    .map(|(filter, options)| (filter.as_topic_filter(), *options))
                     .collect();
-                let error = out.subscribe(link, &filters).err()?;
+                let properties = properties
+                    .as_ref()
+                    .map_or(Properties::EMPTY, PropertiesBuf::as_properties);
+                let error = out.subscribe_with(link, &filters, properties).err()?;
                 Some((
                     link,
                     Event::Rejected(Rejected {

@@ -41,7 +41,8 @@ pub enum VerbError {
     TooLarge,
     /// The link is gone.
     NoSuchLink,
-    /// The server's CONNACK forbids it: its Wildcard or Shared Subscription Available (v5 sections 3.2.2.3.11, 3.2.2.3.13).
+    /// The server's CONNACK forbids it: its Wildcard Subscription, Subscription Identifier or Shared Subscription Available
+    /// (v5 sections 3.2.2.3.11 to 3.2.2.3.13). Or a Subscription Identifier in 3.1.1, which has none.
     Refused,
     /// An argument that no packet can carry, or a verb that has no meaning in this state.
     Invalid,
@@ -104,7 +105,8 @@ pub enum PublishError {
     Refused,
     /// The link is gone.
     NoSuchLink,
-    /// A field that no PUBLISH can carry.
+    /// A field that no PUBLISH can carry, or that the engine sets itself: a Topic Alias among the properties. Of a client also a
+    /// Subscription Identifier (v5 `[MQTT-3.3.4-6]`).
     Invalid,
 }
 

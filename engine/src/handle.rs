@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
-use fleetwire_codec::{QoS, ReasonCode, TopicFilterBuf};
+use fleetwire_codec::{PropertiesBuf, QoS, ReasonCode, SubscriptionOptions, TopicFilterBuf};
 
 use crate::command::Command;
 use crate::driver::Wake;
@@ -117,8 +117,39 @@ impl EngineHandle {
     /// # Errors
     /// Too many commands wait, or the engine has stopped.
     pub fn subscribe(&self, link: LinkId, filters: Vec<(TopicFilterBuf, QoS)>) -> Result<(), HandleError> {
-        self.send(link, Command::Subscribe { link, filters })
-            .map_err(|(error, _)| error)
+        let filters = filters
+            .into_iter()
+            .map(|(filter, qos)| (filter, SubscriptionOptions::new(qos)))
+            .collect();
+        self.subscribe_to(link, filters, None)
+    }
+
+    /// As [`Outbox::subscribe_with`](crate::Outbox::subscribe_with): with options for each filter, and with properties, a
+    /// Subscription Identifier among them. `Subscribed` or `Rejected` follows.
+    ///
+    /// # Errors
+    /// Too many commands wait, or the engine has stopped.
+    pub fn subscribe_with(
+        &self,
+        link: LinkId,
+        filters: Vec<(TopicFilterBuf, SubscriptionOptions)>,
+        properties: PropertiesBuf,
+    ) -> Result<(), HandleError> {
+        self.subscribe_to(link, filters, Some(properties))
+    }
+
+    fn subscribe_to(
+        &self,
+        link: LinkId,
+        filters: Vec<(TopicFilterBuf, SubscriptionOptions)>,
+        properties: Option<PropertiesBuf>,
+    ) -> Result<(), HandleError> {
+        let command = Command::Subscribe {
+            link,
+            filters,
+            properties,
+        };
+        self.send(link, command).map_err(|(error, _)| error)
     }
 
     /// Unsubscribes; `Unsubscribed` or `Rejected` follows.

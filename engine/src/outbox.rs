@@ -1,18 +1,17 @@
 //! The verbs of a handler.
 
+mod subscribing;
+
 use std::time::{Duration, Instant};
 
-use fleetwire_codec::{
-    Auth, Connack, Disconnect, FiltersBuf, Packet, PacketId, Properties, QoS, ReasonCode, Suback, Subscribe,
-    SubscriptionOptions, TopicFilter, Unsuback, Unsubscribe, UnsubscribeFiltersBuf, Version,
-};
+use fleetwire_codec::{Auth, Connack, Disconnect, Packet, PacketId, Properties, ReasonCode, Version};
 
 use crate::clock::after;
 use crate::connection::Tools;
 use crate::core::Core;
 use crate::link::{CloseWish, Link};
 use crate::schedule::Schedule;
-use crate::session::{Kind, State};
+use crate::session::State;
 use crate::{
     AckTicket, ConnectForm, LinkId, Message, OpenError, Plan, Publish, PublishError, SessionState, Shard,
     VerbError,
@@ -104,71 +103,6 @@ impl<'a> Outbox<'a> {
             return Err(VerbError::Offline);
         }
         Ok((live, tools))
-    }
-
-    /// Client role: subscribes; `Subscribed` follows with one code for each filter.
-    ///
-    /// # Errors
-    /// See [`VerbError`]; nothing was queued then.
-    pub fn subscribe(
-        &mut self,
-        link: LinkId,
-        filters: &[(TopicFilter<'_>, QoS)],
-    ) -> Result<PacketId, VerbError> {
-        let mut list = FiltersBuf::new();
-        for (filter, qos) in filters {
-            let live = self.core.links.get_mut(link).ok_or(VerbError::NoSuchLink)?;
-            if !live.connection.session.peer_takes_filter(*filter) {
-                return Err(VerbError::Refused);
-            }
-            list.push(*filter, SubscriptionOptions::new(*qos))
-                .map_err(|_| VerbError::Invalid)?;
-        }
-        self.request(link, Kind::Subscribe, |packet_id| {
-            Packet::Subscribe(Subscribe {
-                packet_id,
-                properties: Properties::EMPTY,
-                filters: list.as_filters(),
-            })
-        })
-    }
-
-    /// Client role: unsubscribes; `Unsubscribed` follows.
-    ///
-    /// # Errors
-    /// See [`VerbError`]; nothing was queued then.
-    pub fn unsubscribe(&mut self, link: LinkId, filters: &[TopicFilter<'_>]) -> Result<PacketId, VerbError> {
-        let mut list = UnsubscribeFiltersBuf::new();
-        for filter in filters {
-            list.push(*filter).map_err(|_| VerbError::Invalid)?;
-        }
-        self.request(link, Kind::Unsubscribe, |packet_id| {
-            Packet::Unsubscribe(Unsubscribe {
-                packet_id,
-                properties: Properties::EMPTY,
-                filters: list.as_filters(),
-            })
-        })
-    }
-
-    fn request<'p>(
-        &mut self,
-        link: LinkId,
-        kind: Kind,
-        packet: impl FnOnce(PacketId) -> Packet<'p>,
-    ) -> Result<PacketId, VerbError> {
-        let (live, mut tools) = self.live(link)?;
-        if !live.is_client() {
-            return Err(VerbError::Invalid);
-        }
-        let requested = live.connection.request(kind, &mut tools, packet);
-        if requested == Err(VerbError::Full) {
-            self.core.note_full(link.slot);
-        }
-        let packet_id = requested?;
-        self.core.touch(link.slot);
-        self.core.arm(link.slot);
-        Ok(packet_id)
     }
 
     /// Takes over the acknowledgement of a message, to be called while its event is being handled. The peer gets its PUBACK or
@@ -470,51 +404,5 @@ impl<'a> Outbox<'a> {
             .send_packet(&Packet::Connack(*connack), &mut tools)?;
         self.core.touch(link.slot);
         Ok(())
-    }
-
-    /// Server role: answers a SUBSCRIBE, one code for each filter.
-    ///
-    /// # Errors
-    /// See [`VerbError`]; nothing was queued then.
-    pub fn suback(&mut self, link: LinkId, packet_id: PacketId, codes: &[u8]) -> Result<(), VerbError> {
-        self.answer(
-            link,
-            &Packet::Suback(Suback {
-                packet_id,
-                properties: Properties::EMPTY,
-                codes,
-            }),
-        )
-    }
-
-    /// Server role: answers an UNSUBSCRIBE, one code for each filter (none go out in 3.1.1).
-    ///
-    /// # Errors
-    /// See [`VerbError`]; nothing was queued then.
-    pub fn unsuback(&mut self, link: LinkId, packet_id: PacketId, codes: &[u8]) -> Result<(), VerbError> {
-        self.answer(
-            link,
-            &Packet::Unsuback(Unsuback {
-                packet_id,
-                properties: Properties::EMPTY,
-                codes,
-            }),
-        )
-    }
-
-    fn answer(&mut self, link: LinkId, packet: &Packet<'_>) -> Result<(), VerbError> {
-        let (live, mut tools) = self.live(link)?;
-        if live.is_client() {
-            return Err(VerbError::Invalid);
-        }
-        if !live.connection.session.is_up() {
-            return Err(VerbError::Offline);
-        }
-        let sent = live.connection.send_packet(packet, &mut tools);
-        if sent == Err(VerbError::Full) {
-            self.core.note_full(link.slot);
-        }
-        self.core.touch(link.slot);
-        sent
     }
 }

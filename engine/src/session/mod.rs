@@ -157,6 +157,8 @@ pub(crate) struct Session {
     /// Client: the server takes filters with wildcards, and shared ones.
     wildcards_available: bool,
     shared_available: bool,
+    /// Client: it takes Subscription Identifiers.
+    identifiers_available: bool,
     rare: Option<Box<Rare>>,
     /// The block of a publish that is acknowledged, on its way back to the pool.
     spent: Option<Block>,
@@ -211,6 +213,7 @@ impl Session {
             client: 0,
             wildcards_available: true,
             shared_available: true,
+            identifiers_available: true,
             rare: None,
             spent: None,
         }
@@ -461,6 +464,10 @@ impl Session {
         if publish.topic.is_empty() || publish.properties.topic_alias().is_some() {
             return Err(PublishError::Invalid);
         }
+        // v5 [MQTT-3.3.4-6].
+        if self.role == Role::Client && publish.properties.subscription_identifiers().next().is_some() {
+            return Err(PublishError::Invalid);
+        }
         let acknowledged = publish.qos != QoS::AtMostOnce;
         // Whatever waits to be sent again goes first.
         if acknowledged && !self.window_has_room() {
@@ -485,6 +492,13 @@ impl Session {
     pub(crate) fn peer_takes_filter(&self, filter: TopicFilter<'_>) -> bool {
         (self.wildcards_available || !filter.has_wildcard())
             && (self.shared_available || filter.shared().is_none())
+    }
+
+    /// Whether the server takes the Subscription Identifier among these properties, if there is one (v5 section
+    /// 3.2.2.3.12). 3.1.1 has none, and without it the messages would not be what the application expects.
+    pub(crate) fn peer_takes_identifiers_of(&self, properties: &Properties<'_>) -> bool {
+        (self.identifiers_available && self.version == Version::V5)
+            || properties.subscription_identifiers().next().is_none()
     }
 
     /// Whether the peer takes packets of that length (v5 [MQTT-3.1.2-24], [MQTT-3.2.2-15]).

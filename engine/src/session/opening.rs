@@ -78,6 +78,7 @@ impl Session {
             self.retain_available = properties.retain_available().unwrap_or(true);
             self.wildcards_available = properties.wildcard_subscription_available().unwrap_or(true);
             self.shared_available = properties.shared_subscription_available().unwrap_or(true);
+            self.identifiers_available = properties.subscription_identifier_available().unwrap_or(true);
             self.begin_session(&connack);
         }
         Ok(Meaning::Connack(connack))

@@ -9,5 +9,6 @@ mod server;
 mod sessions;
 mod shards;
 mod stats;
+mod subscribing;
 mod support;
 mod traffic;

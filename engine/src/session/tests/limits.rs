@@ -75,7 +75,7 @@ fn the_servers_keep_alive_replaces_the_clients() {
 
 #[test]
 fn a_client_keeps_to_what_the_connack_allows() {
-    // v5 [MQTT-3.2.2-14], [MQTT-3.2.2-15], sections 3.2.2.3.11 and 3.2.2.3.13.
+    // v5 [MQTT-3.2.2-14], [MQTT-3.2.2-15], sections 3.2.2.3.11 to 3.2.2.3.13.
     let session = client(
         &[],
         &[
@@ -83,8 +83,13 @@ fn a_client_keeps_to_what_the_connack_allows() {
             Property::MaximumPacketSize(100),
             Property::WildcardSubscriptionAvailable(false),
             Property::SharedSubscriptionAvailable(false),
+            Property::SubscriptionIdentifierAvailable(false),
         ],
     );
+    let identified = PropertiesBuf::of(Carrier::Subscribe, &[Property::SubscriptionIdentifier(1)]).unwrap();
+    let identified = identified.as_properties();
+    assert!(!session.peer_takes_identifiers_of(&identified));
+    assert!(session.peer_takes_identifiers_of(&Properties::EMPTY));
     let retained = publish(QoS::AtMostOnce).retain(true);
     assert_eq!(
         session.prepare_publish(&retained).unwrap_err(),
@@ -97,6 +102,7 @@ fn a_client_keeps_to_what_the_connack_allows() {
     let session = client(&[], &[]);
     let takes = |filter| session.peer_takes_filter(TopicFilter::new(filter).unwrap());
     assert!(takes("a/#") && takes("$share/g/a"));
+    assert!(session.peer_takes_identifiers_of(&identified));
     session.prepare_publish(&retained).unwrap();
 }
 
