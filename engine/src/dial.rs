@@ -94,14 +94,14 @@ impl<'a> Dial<'a> {
         self
     }
 
-    /// The will message.
+    /// The will message, without properties.
     pub fn will(&mut self, topic: TopicName<'_>, payload: &[u8], qos: QoS, retain: bool) -> &mut Self {
-        self.form.will = Some(WillForm {
-            topic: topic.into(),
-            payload: payload.to_vec(),
-            qos,
-            retain,
-        });
+        self.will_form(WillForm::new(topic, payload).qos(qos).retain(retain))
+    }
+
+    /// The will message, with its properties: see [`WillForm`].
+    pub fn will_form(&mut self, will: WillForm) -> &mut Self {
+        self.form.will = Some(will);
         self
     }
 
@@ -144,17 +144,98 @@ pub struct ConnectForm {
     pub properties: Option<PropertiesBuf>,
 }
 
-/// A will message (v5 section 3.1.2.5).
+/// A will message, which the server publishes when the connection ends without the client's leave (v5 section 3.1.2.5), or
+/// with a DISCONNECT of [`DisconnectWithWillMessage`](fleetwire_codec::ReasonCode::DisconnectWithWillMessage).
+///
+/// Whether a CONNECT can carry it is found out at each attempt: one with a payload of more than 65,535 bytes, or with
+/// properties that were made for another [`Carrier`] and that a will has not got, ends as
+/// [`Slug::DIAL_REFUSED`](crate::Slug::DIAL_REFUSED).
+///
+/// ```
+/// use fleetwire_codec::{Carrier, PropertiesBuf, Property, QoS, TopicName};
+/// use fleetwire_engine::{ConnectForm, WillForm};
+///
+/// let properties = PropertiesBuf::of(
+///     Carrier::Will,
+///     &[
+///         Property::WillDelayInterval(30),
+///         Property::PayloadFormatIndicator(true),
+///         Property::MessageExpiryInterval(3600),
+///         Property::ContentType("text/plain"),
+///         Property::ResponseTopic(TopicName::new("devices/7/hello")?),
+///         Property::CorrelationData(b"7"),
+///         Property::UserProperty(("site", "north")),
+///     ],
+/// )?;
+/// let will = WillForm::new(TopicName::new("devices/7/state")?, b"offline")
+///     .qos(QoS::AtLeastOnce)
+///     .retain(true)
+///     .properties(properties);
+/// let mut form = ConnectForm::new("device-7");
+/// form.will = Some(will);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct WillForm {
     /// Where it is published.
     pub topic: TopicNameBuf,
-    /// What.
+    /// What; at most 65,535 bytes.
     pub payload: Vec<u8>,
     /// At which quality of service.
     pub qos: QoS,
     /// Whether it is retained.
     pub retain: bool,
+    /// Its properties, of [`Carrier::Will`] (v5 section 3.1.3.2); left out in 3.1.1.
+    pub properties: Option<PropertiesBuf>,
+}
+
+impl WillForm {
+    /// A will at QoS 0, not retained, without properties.
+    pub fn new(topic: TopicName<'_>, payload: &[u8]) -> Self {
+        Self {
+            topic: topic.into(),
+            payload: payload.to_vec(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            properties: None,
+        }
+    }
+
+    /// At which quality of service it is published.
+    #[must_use]
+    pub fn qos(mut self, qos: QoS) -> Self {
+        self.qos = qos;
+        self
+    }
+
+    /// Whether it is retained.
+    #[must_use]
+    pub fn retain(mut self, retain: bool) -> Self {
+        self.retain = retain;
+        self
+    }
+
+    /// Its properties: Will Delay Interval, Payload Format Indicator, Message Expiry Interval, Content Type, Response
+    /// Topic, Correlation Data, User Properties (v5 section 3.1.3.2). Left out in 3.1.1.
+    #[must_use]
+    pub fn properties(mut self, properties: PropertiesBuf) -> Self {
+        self.properties = Some(properties);
+        self
+    }
+
+    fn as_will(&self) -> Will<'_> {
+        Will {
+            topic: self.topic.as_topic_name(),
+            payload: &self.payload,
+            qos: self.qos,
+            retain: self.retain,
+            properties: self
+                .properties
+                .as_ref()
+                .map_or(Properties::EMPTY, PropertiesBuf::as_properties),
+        }
+    }
 }
 
 impl Default for ConnectForm {
@@ -205,13 +286,7 @@ impl ConnectForm {
             clean_start: self.clean_start,
             keep_alive_secs: self.keep_alive_secs(),
             client_id: &self.client_id,
-            will: self.will.as_ref().map(|will| Will {
-                topic: will.topic.as_topic_name(),
-                payload: &will.payload,
-                qos: will.qos,
-                retain: will.retain,
-                properties: Properties::EMPTY,
-            }),
+            will: self.will.as_ref().map(WillForm::as_will),
             username: self.username.as_deref(),
             password: self.password.as_deref(),
             properties: properties.as_properties(),

@@ -40,8 +40,9 @@ pub enum Event<'a> {
     Due(Due),
     /// Server role: a connection is there, with TLS if the listener has it; nothing of MQTT has been read.
     Accepted(Accepted<'a>),
-    /// Server role: CONNECT. To be answered with `accept` or `refuse`, now or within
-    /// `Limits::accept_timeout`; reading pauses meanwhile.
+    /// Server role: CONNECT, with the client's will and all its properties. To be answered with `accept` or `refuse`, now or
+    /// within `Limits::accept_timeout`; reading pauses meanwhile. What of it is needed later, the will among it, is the
+    /// application's to keep.
     Connect(Connect<'a>),
     /// Server role: SUBSCRIBE, to be answered with `suback`.
     Subscribe(Subscribe<'a>),

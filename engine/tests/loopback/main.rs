@@ -12,3 +12,4 @@ mod stats;
 mod subscribing;
 mod support;
 mod traffic;
+mod wills;

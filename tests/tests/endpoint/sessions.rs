@@ -167,12 +167,7 @@ fn our_engine_leaves_a_will_when_it_is_cut_off() {
 }
 
 fn will() -> WillForm {
-    WillForm {
-        topic: TopicName::new("will/mortal").unwrap().into(),
-        payload: b"gone".to_vec(),
-        qos: QoS::AtLeastOnce,
-        retain: false,
-    }
+    WillForm::new(TopicName::new("will/mortal").unwrap(), b"gone").qos(QoS::AtLeastOnce)
 }
 
 /// v5 [MQTT-3.1.2-24]: one and a half keep-alives without a packet end the connection.
