@@ -1,5 +1,10 @@
 //! From counters and measurements to the report, the summary and the exit code.
 
+use std::collections::BTreeMap;
+
+use fleetwire_codec::PacketType;
+use fleetwire_engine::Stats;
+
 use crate::advice::Circumstances;
 use crate::child::EndpointCounts;
 use crate::devices::{Devices, Run};
@@ -20,7 +25,8 @@ pub(crate) struct Measured {
     pub(crate) cpu_seconds: f64,
     pub(crate) rss_bytes: u64,
     pub(crate) rss_growth_bytes: u64,
-    pub(crate) bytes_copied: u64,
+    /// What the engine has counted.
+    pub(crate) stats: Stats,
     pub(crate) driver: &'static str,
     pub(crate) interrupted: bool,
     /// `None` for an external broker.
@@ -108,7 +114,12 @@ impl Outcome {
             cpu_seconds: measured.cpu_seconds,
             rss_bytes: measured.rss_bytes,
             rss_bytes_per_device: measured.rss_growth_bytes / devices.max(1),
-            bytes_copied: measured.bytes_copied,
+            bytes_copied: measured.stats.bytes_copied,
+            packets_in: packets(|packet_type| measured.stats.packets_in_of(packet_type)),
+            packets_out: packets(|packet_type| measured.stats.packets_out_of(packet_type)),
+            keep_alive_slack_us_min: measured.stats.keep_alive_slack_us_min,
+            keep_alive_late_us_max: measured.stats.keep_alive_late_us_max,
+            loop_lag_us_max: measured.stats.lag_us_max,
             driver: measured.driver,
             overloaded: tally.overload.is_overloaded(),
             overload: tally.overload,
@@ -212,6 +223,11 @@ impl Report {
             rss_bytes: 0,
             rss_bytes_per_device: 0,
             bytes_copied: 0,
+            packets_in: BTreeMap::new(),
+            packets_out: BTreeMap::new(),
+            keep_alive_slack_us_min: None,
+            keep_alive_late_us_max: 0,
+            loop_lag_us_max: 0,
             driver: "none",
             overloaded: false,
             overload: Overload::default(),
@@ -240,6 +256,15 @@ impl Report {
             ..self
         }
     }
+}
+
+/// The packets of each type that there were any of.
+fn packets(count: impl Fn(PacketType) -> u64) -> BTreeMap<String, u64> {
+    (1..16)
+        .filter_map(|number: u8| PacketType::from_first_byte(number << 4))
+        .map(|packet_type| (format!("{packet_type:?}").to_lowercase(), count(packet_type)))
+        .filter(|(_, count)| *count > 0)
+        .collect()
 }
 
 #[cfg(test)]

@@ -87,6 +87,17 @@ pub(crate) struct Report {
     pub(crate) rss_bytes_per_device: u64,
     /// Bytes of packets that were copied within this process.
     pub(crate) bytes_copied: u64,
+    /// MQTT packets received, by type: `publish`, `pingresp`. Types of which there was none are missing.
+    pub(crate) packets_in: BTreeMap<String, u64>,
+    /// MQTT packets encoded for sockets, by type.
+    pub(crate) packets_out: BTreeMap<String, u64>,
+    /// The least time that a broker still had to wait, of one and a half keep-alives, when a device ended a silence that was
+    /// longer than its keep-alive; negative when it came too late, `null` without such a silence.
+    pub(crate) keep_alive_slack_us_min: Option<i64>,
+    /// The most that such a device was late by its own keep-alive.
+    pub(crate) keep_alive_late_us_max: u64,
+    /// The most that a deadline of this process was late: how long a turn of an event loop took meanwhile.
+    pub(crate) loop_lag_us_max: u64,
     /// What drove the sockets.
     pub(crate) driver: &'static str,
     /// This process could not keep its schedule, so latencies are upper bounds.

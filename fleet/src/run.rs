@@ -177,7 +177,7 @@ fn conduct(
         cpu_seconds,
         rss_bytes: cost_hold_end.rss_bytes,
         rss_growth_bytes: cost_all_connected.rss_bytes.saturating_sub(cost_before.rss_bytes),
-        bytes_copied: stats.bytes_copied,
+        stats,
         driver,
         interrupted: interrupts.asked(),
         endpoint_counts,

@@ -58,6 +58,11 @@ pub(crate) fn good_report() -> Report {
         rss_bytes: 30 << 20,
         rss_bytes_per_device: 4_321,
         bytes_copied: 0,
+        packets_in: BTreeMap::from([("connack".to_owned(), 1000), ("puback".to_owned(), 11_000)]),
+        packets_out: BTreeMap::from([("connect".to_owned(), 1000), ("publish".to_owned(), 11_000)]),
+        keep_alive_slack_us_min: None,
+        keep_alive_late_us_max: 0,
+        loop_lag_us_max: 850,
         driver: "mio",
         overloaded: false,
         overload: Overload {
@@ -74,7 +79,8 @@ fn the_json_has_every_promised_field() {
     let promised = "schema version command seed started_at interrupted endpoint phases devices connected \
                     connected_at_end failed failures alpn tls_version connect_seconds scheduled published acknowledged \
                     received lost missed disconnects reconnects connect_latency_us ack_latency_us cpu_seconds rss_bytes \
-                    rss_bytes_per_device bytes_copied driver overloaded";
+                    rss_bytes_per_device bytes_copied packets_in packets_out keep_alive_slack_us_min keep_alive_late_us_max \
+                    loop_lag_us_max driver overloaded";
     for field in promised.split_whitespace() {
         assert!(json.get(field).is_some(), "no field {field}");
     }

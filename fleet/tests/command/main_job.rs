@@ -7,7 +7,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::support::{fleetwire, run, text};
 
 /// Every field that programs may count on.
-const FIELDS: [&str; 36] = [
+const FIELDS: [&str; 41] = [
     "schema",
     "version",
     "command",
@@ -44,6 +44,11 @@ const FIELDS: [&str; 36] = [
     "balanced",
     "error",
     "endpoint_counts",
+    "packets_in",
+    "packets_out",
+    "keep_alive_slack_us_min",
+    "keep_alive_late_us_max",
+    "loop_lag_us_max",
 ];
 
 pub(crate) fn number(json: &Value, field: &str) -> u64 {
@@ -164,6 +169,20 @@ fn fifty_devices_are_connected_and_nothing_is_lost() {
     assert!(json["cpu_seconds"].as_f64().unwrap() > 0.0);
     assert!(number(&json, "rss_bytes") > 1 << 20);
     assert!(number(&json, "rss_bytes_per_device") < 4 << 20);
+    assert_eq!(
+        json["packets_in"],
+        json!({"connack": 50, "puback": json["acknowledged"]})
+    );
+    assert_eq!(
+        json["packets_out"],
+        json!({"connect": 50, "publish": json["published"], "disconnect": 50})
+    );
+    // Nobody was silent for a keep-alive.
+    assert_eq!(
+        (&json["keep_alive_slack_us_min"], &json["keep_alive_late_us_max"]),
+        (&Value::Null, &json!(0))
+    );
+    assert!(number(&json, "loop_lag_us_max") < 60_000_000, "{json}");
     assert!(json["bytes_copied"].is_u64() && json["overloaded"].is_boolean());
     assert_eq!(json["driver"], "mio");
 }
