@@ -58,10 +58,9 @@ macro_rules! properties {
             /// Checks the next property as [`Property::decode`] does and returns its identifier.
             #[inline(always)]
             pub(crate) fn check(reader: &mut Reader<'_>) -> Result<u8, DecodeError> {
-                match reader.u8()? {
-                    $($id => read::$wire(reader, $id).map(|_| $id),)+
-                    id => Err(DecodeError::PropertyUnknown(id)),
-                }
+                let id = reader.u8()?;
+                Wire::of(id)?.check(reader, id)?;
+                Ok(id)
             }
 
             /// Writes the identifier and the value. The value is not checked.
@@ -72,6 +71,14 @@ macro_rules! properties {
                 }
             }
         }
+
+        /// How the value of each property lies on the wire; there is an entry for every byte.
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+        static WIRES: [Option<Wire>; 256] = {
+            let mut wires = [None; 256];
+            $(wires[$id] = Some(Wire::$wire);)+
+            wires
+        };
 
         impl Carrier {
             /// The properties that it may carry: bit N stands for the property with identifier N.
@@ -120,11 +127,49 @@ properties! {
     0x2A SharedSubscriptionAvailable(bool) flag "Shared Subscription Available" [Connack];
 }
 
+/// Builds the types of values from their names, which are those of the functions of the module `read`.
+macro_rules! wires {
+    ($($wire:ident)+) => {
+        /// A type of value on the wire. There are far fewer than properties, so that checking one is little code, all
+        /// of it in line.
+        #[derive(Clone, Copy)]
+        #[expect(non_camel_case_types, reason = "named as what reads them")]
+        enum Wire {
+            $($wire,)+
+        }
+
+        impl Wire {
+            /// Passes over a value if it is sound.
+            #[inline(always)]
+            fn check(self, reader: &mut Reader<'_>, id: u8) -> Result<(), DecodeError> {
+                match self {
+                    $(Self::$wire => read::$wire(reader, id).map(|_| ()),)+
+                }
+            }
+        }
+    };
+}
+
+wires! {
+    flag maximum_qos two_bytes positive_two_bytes topic_alias four_bytes positive_four_bytes positive_varint string topic
+        binary pair
+}
+
+impl Wire {
+    /// That of the property with this identifier.
+    #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "the table has an entry for every byte")]
+    fn of(id: u8) -> Result<Self, DecodeError> {
+        WIRES[usize::from(id)].ok_or(DecodeError::PropertyUnknown(id))
+    }
+}
+
 /// Reading each type of value. Values outside the range that v5 section 2.2.2.2 and the packet's section allow
 /// are refused here.
 mod read {
     use super::{DecodeError, QoS, Reader, TopicName};
 
+    #[inline(always)]
     pub(super) fn flag(reader: &mut Reader<'_>, id: u8) -> Result<bool, DecodeError> {
         match reader.u8()? {
             0 => Ok(false),
@@ -133,6 +178,7 @@ mod read {
         }
     }
 
+    #[inline(always)]
     pub(super) fn maximum_qos(reader: &mut Reader<'_>, id: u8) -> Result<QoS, DecodeError> {
         Ok(if flag(reader, id)? {
             QoS::AtLeastOnce
@@ -141,10 +187,12 @@ mod read {
         })
     }
 
+    #[inline(always)]
     pub(super) fn two_bytes(reader: &mut Reader<'_>, _: u8) -> Result<u16, DecodeError> {
         reader.u16()
     }
 
+    #[inline(always)]
     pub(super) fn positive_two_bytes(reader: &mut Reader<'_>, id: u8) -> Result<u16, DecodeError> {
         match reader.u16()? {
             0 => Err(DecodeError::PropertyValue(id)),
@@ -152,6 +200,7 @@ mod read {
         }
     }
 
+    #[inline(always)]
     pub(super) fn topic_alias(reader: &mut Reader<'_>, _: u8) -> Result<u16, DecodeError> {
         match reader.u16()? {
             0 => Err(DecodeError::TopicAliasZero),
@@ -159,10 +208,12 @@ mod read {
         }
     }
 
+    #[inline(always)]
     pub(super) fn four_bytes(reader: &mut Reader<'_>, _: u8) -> Result<u32, DecodeError> {
         reader.u32()
     }
 
+    #[inline(always)]
     pub(super) fn positive_four_bytes(reader: &mut Reader<'_>, id: u8) -> Result<u32, DecodeError> {
         match reader.u32()? {
             0 => Err(DecodeError::PropertyValue(id)),
@@ -170,6 +221,7 @@ mod read {
         }
     }
 
+    #[inline(always)]
     pub(super) fn positive_varint(reader: &mut Reader<'_>, id: u8) -> Result<u32, DecodeError> {
         match reader.varint()? {
             0 => Err(DecodeError::PropertyValue(id)),
@@ -177,20 +229,23 @@ mod read {
         }
     }
 
+    #[inline(always)]
     pub(super) fn string<'a>(reader: &mut Reader<'a>, _: u8) -> Result<&'a str, DecodeError> {
         reader.string()
     }
 
     /// v5 `[MQTT-3.3.2-13]` and `[MQTT-3.3.2-14]`.
+    #[inline(always)]
     pub(super) fn topic<'a>(reader: &mut Reader<'a>, _: u8) -> Result<TopicName<'a>, DecodeError> {
         TopicName::decode(reader)
     }
 
+    #[inline(always)]
     pub(super) fn binary<'a>(reader: &mut Reader<'a>, _: u8) -> Result<&'a [u8], DecodeError> {
         reader.binary()
     }
 
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn pair<'a>(reader: &mut Reader<'a>, _: u8) -> Result<(&'a str, &'a str), DecodeError> {
         Ok((reader.string()?, reader.string()?))
     }

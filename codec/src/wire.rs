@@ -40,6 +40,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Everything that is left, without taking it.
+    #[inline(always)]
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     #[inline(always)]
     pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (head, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Truncated)?;
@@ -83,25 +89,12 @@ impl<'a> Reader<'a> {
                 self.rest = rest;
                 Ok(u32::from(value))
             }
-            _ => self.long_varint(),
-        }
-    }
-
-    #[inline(never)]
-    fn long_varint(&mut self) -> Result<u32, DecodeError> {
-        let mut value = 0;
-        for index in 0..4 {
-            let byte = self.u8()?;
-            value |= u32::from(byte & 0x7F) << (7 * index);
-            if byte & 0x80 == 0 {
-                // Only a last byte of zero adds nothing.
-                if byte == 0 && index > 0 {
-                    return Err(DecodeError::VariableByteIntegerNotMinimal);
-                }
-                return Ok(value);
+            _ => {
+                let (value, rest) = long_varint(self.rest)?;
+                self.rest = rest;
+                Ok(value)
             }
         }
-        Err(DecodeError::VariableByteIntegerTooLong)
     }
 
     /// Binary data behind its two-byte length.
@@ -138,6 +131,25 @@ impl<'a> Reader<'a> {
             Err(DecodeError::TrailingBytes)
         }
     }
+}
+
+/// A variable byte integer of any length, and what is behind it. It takes no [`Reader`], which can stay in registers so.
+#[inline(never)]
+fn long_varint(bytes: &[u8]) -> Result<(u32, &[u8]), DecodeError> {
+    let mut value = 0;
+    let mut reader = Reader::new(bytes);
+    for index in 0..4 {
+        let byte = reader.u8()?;
+        value |= u32::from(byte & 0x7F) << (7 * index);
+        if byte & 0x80 == 0 {
+            // Only a last byte of zero adds nothing.
+            if byte == 0 && index > 0 {
+                return Err(DecodeError::VariableByteIntegerNotMinimal);
+            }
+            return Ok((value, reader.rest));
+        }
+    }
+    Err(DecodeError::VariableByteIntegerTooLong)
 }
 
 /// A field behind its two-byte length, and what is behind it; `None` if it reaches past the end.

@@ -77,7 +77,7 @@ impl<'a> TopicName<'a> {
     }
 
     /// Reads a name that must not be empty.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let topic = Self::decode_or_aliased(reader)?;
         if topic.is_empty() {
