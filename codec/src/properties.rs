@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::property::{Carrier, Property};
+use crate::property::{self, Carrier, Property};
 use crate::wire::{REMAINING_LEN_MAX, Reader, Sink};
 use crate::{DecodeError, QoS, TopicName, Version};
 
@@ -392,11 +392,14 @@ impl Present {
 
     /// The carrier must be allowed to carry each.
     #[inline]
+    #[expect(clippy::indexing_slicing, reason = "the table has an entry for every carrier")]
     const fn check_places(self, carrier: Carrier) -> Result<(), DecodeError> {
-        let allowed = match carrier {
-            Carrier::Publish => carrier.allowed() | Self::SEVERAL_SUBSCRIPTION_IDENTIFIERS,
-            _ => carrier.allowed(),
+        static ALLOWED: [u64; 16] = {
+            let mut allowed = property::ALLOWED;
+            allowed[Carrier::Publish as usize] |= Present::SEVERAL_SUBSCRIPTION_IDENTIFIERS;
+            allowed
         };
+        let allowed = ALLOWED[carrier as usize];
         let out_of_place = self.0 & !allowed;
         if out_of_place == 0 {
             return Ok(());

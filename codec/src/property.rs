@@ -80,16 +80,13 @@ macro_rules! properties {
             wires
         };
 
-        impl Carrier {
-            /// The properties that it may carry: bit N stands for the property with identifier N.
-            pub(super) const fn allowed(self) -> u64 {
-                let mut allowed = 0;
-                $(if matches!(self, $(Self::$carrier)|+) {
-                    allowed |= 1 << $id;
-                })+
-                allowed
-            }
-        }
+        /// The properties that each carrier may carry: bit N stands for the property with identifier N.
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+        pub(crate) const ALLOWED: [u64; 16] = {
+            let mut allowed = [0; 16];
+            $($(allowed[Carrier::$carrier as usize] |= 1 << $id;)+)+
+            allowed
+        };
     };
 }
 
