@@ -5,7 +5,7 @@
 use crate::{DecodeError, PacketType};
 
 /// The shortest packet: a first byte and a remaining length of zero.
-const FRAME_LEN_MIN: usize = 2;
+const FRAME_LEN_MIN: u8 = 2;
 
 /// One whole packet, not decoded yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,19 +95,15 @@ pub enum Measure {
 // Always, as a frame that is returned in memory costs more than finding it.
 #[inline(always)]
 pub fn split(bytes: &[u8], packet_len_max: usize) -> Result<Split<'_>, DecodeError> {
-    match Header::usual(bytes) {
-        Some(header) => header.split(packet_len_max),
-        None => split_other(bytes, packet_len_max),
+    if let Some(header) = Header::usual(bytes) {
+        return header.split(packet_len_max);
     }
-}
-
-/// Whatever the header is like.
-#[cold]
-#[inline(never)]
-fn split_other(bytes: &[u8], packet_len_max: usize) -> Result<Split<'_>, DecodeError> {
-    match Header::read(bytes)? {
-        Ok(header) => header.split(packet_len_max),
-        Err(missing) => Ok(Split::Partial { missing }),
+    match Read::header(bytes) {
+        Read::Header(parts) => parts.before(bytes).split(packet_len_max),
+        Read::Missing(missing) => Ok(Split::Partial {
+            missing: usize::from(missing),
+        }),
+        Read::Wrong(error) => Err(error),
     }
 }
 
@@ -118,22 +114,16 @@ fn split_other(bytes: &[u8], packet_len_max: usize) -> Result<Split<'_>, DecodeE
 /// As [`split`].
 #[inline]
 pub fn measure(bytes: &[u8], packet_len_max: usize) -> Result<Measure, DecodeError> {
-    match Header::usual(bytes) {
-        Some(header) => header.measure(packet_len_max),
-        None => measure_other(bytes, packet_len_max),
+    if let Some(header) = Header::usual(bytes) {
+        return header.measure(packet_len_max);
     }
-}
-
-/// Whatever the header is like.
-#[cold]
-#[inline(never)]
-fn measure_other(bytes: &[u8], packet_len_max: usize) -> Result<Measure, DecodeError> {
-    match Header::read(bytes)? {
-        Ok(header) => header.measure(packet_len_max),
-        Err(missing) => Ok(Measure::Partial {
-            missing,
+    match Read::header(bytes) {
+        Read::Header(parts) => parts.before(bytes).measure(packet_len_max),
+        Read::Missing(missing) => Ok(Measure::Partial {
+            missing: usize::from(missing),
             declared: None,
         }),
+        Read::Wrong(error) => Err(error),
     }
 }
 
@@ -153,7 +143,7 @@ struct Header<'a> {
 
 impl<'a> Header<'a> {
     /// One that is there, sound, and of a packet shorter than 2 MiB, as nearly every one is; `None` if it is not that,
-    /// for whatever reason: then [`Header::read`] knows.
+    /// for whatever reason: then [`Read::header`] knows.
     #[inline(always)]
     fn usual(bytes: &'a [u8]) -> Option<Self> {
         let (first, len, remaining_len, minimal, behind) = match bytes {
@@ -177,38 +167,6 @@ impl<'a> Header<'a> {
             remaining_len,
             behind,
         })
-    }
-
-    /// Reads one that may be long, wrong, or not there yet. The inner error is how many bytes are missing at least.
-    fn read(bytes: &'a [u8]) -> Result<Result<Self, usize>, DecodeError> {
-        let Some((&first, rest)) = bytes.split_first() else {
-            return Ok(Err(FRAME_LEN_MIN));
-        };
-        // Checked at the first byte, so that another protocol is known at once and not awaited to the length that its
-        // text seems to declare.
-        let Some(packet_type) = PacketType::from_sound_first_byte(first) else {
-            return Err(unsound(first));
-        };
-        let mut remaining_len = 0;
-        for (index, &byte) in rest.iter().take(4).enumerate() {
-            remaining_len |= usize::from(byte & 0x7F) << (7 * index);
-            if byte & 0x80 == 0 {
-                return Ok(Ok(Self {
-                    packet_type,
-                    first,
-                    len: index as u8 + 2,
-                    // Only a last byte of zero adds nothing.
-                    minimal: byte != 0 || index == 0,
-                    remaining_len,
-                    behind: rest.get(index + 1..).unwrap_or_default(),
-                }));
-            }
-        }
-        if rest.len() < 4 {
-            Ok(Err(1))
-        } else {
-            Err(DecodeError::RemainingLengthTooLong)
-        }
     }
 
     /// The length of the whole packet.
@@ -248,6 +206,79 @@ impl<'a> Header<'a> {
                 declared: Some(len),
             },
         })
+    }
+}
+
+/// What reading a fixed header that need not be [usual](Header::usual) comes to.
+///
+/// It fits into a register, so that no part of a frame goes through memory: what is written there in pieces and read in
+/// one takes longer than finding the frame.
+enum Read {
+    Header(Parts),
+    /// At least so many more bytes are needed.
+    Missing(u8),
+    Wrong(DecodeError),
+}
+
+const _: () = assert!(size_of::<Read>() == 8);
+
+/// A [`Header`] without the bytes behind it.
+struct Parts {
+    remaining_len: u32,
+    first: u8,
+    packet_type: PacketType,
+    len: u8,
+    minimal: bool,
+}
+
+impl Read {
+    /// Reads one that may be long, wrong, or not there yet.
+    #[cold]
+    #[inline(never)]
+    fn header(bytes: &[u8]) -> Self {
+        let Some((&first, rest)) = bytes.split_first() else {
+            return Self::Missing(FRAME_LEN_MIN);
+        };
+        // Checked at the first byte, so that another protocol is known at once and not awaited to the length that its
+        // text seems to declare.
+        let Some(packet_type) = PacketType::from_sound_first_byte(first) else {
+            return Self::Wrong(unsound(first));
+        };
+        let mut remaining_len = 0;
+        for (index, &byte) in rest.iter().take(4).enumerate() {
+            remaining_len |= u32::from(byte & 0x7F) << (7 * index);
+            if byte & 0x80 == 0 {
+                return Self::Header(Parts {
+                    remaining_len,
+                    first,
+                    packet_type,
+                    len: index as u8 + 2,
+                    // Only a last byte of zero adds nothing.
+                    minimal: byte != 0 || index == 0,
+                });
+            }
+        }
+        if rest.len() < 4 {
+            Self::Missing(1)
+        } else {
+            Self::Wrong(DecodeError::RemainingLengthTooLong)
+        }
+    }
+}
+
+impl Parts {
+    /// The header that begins these bytes.
+    #[inline(always)]
+    fn before(self, bytes: &[u8]) -> Header<'_> {
+        Header {
+            packet_type: self.packet_type,
+            first: self.first,
+            len: self.len,
+            minimal: self.minimal,
+            // 28 bits.
+            remaining_len: self.remaining_len as usize,
+            behind: bytes.get(usize::from(self.len)..).unwrap_or_default(),
+        }
     }
 }
 

@@ -99,11 +99,11 @@ fn begins_plain<const TOPIC: bool>(bytes: &[u8], len: usize) -> bool {
     };
     match (bytes.first_chunk(), field.last_chunk()) {
         // Most topics have sixteen to thirty-two bytes. Where the two blocks overlap, seeing a byte twice changes nothing.
-        (Some(first), Some(last)) if len <= 32 => no_suspects::<TOPIC>(first, last),
-        (Some(first), None) => no_suspects_within::<TOPIC>(first, len),
+        (Some(first), Some(last)) if len <= 32 => are_plain::<TOPIC>(first, last),
+        (Some(first), None) => block_begins_plain::<TOPIC>(first, len),
         _ => match bytes.first_chunk() {
             // A packet may end with two of them, user name and password; with a topic ends none.
-            Some(first) if !TOPIC && len <= 8 => no_suspects_in_word::<TOPIC>(*first, len),
+            Some(first) if !TOPIC && len <= 8 => word_begins_plain::<TOPIC>(*first, len),
             _ => is_plain_other::<TOPIC>(bytes, len),
         },
     }
@@ -118,7 +118,7 @@ fn is_plain_other<const TOPIC: bool>(bytes: &[u8], len: usize) -> bool {
     if let (Some(first), Some(last)) = (field.first_chunk(), field.last_chunk()) {
         if let Some(last) = field.last_chunk() {
             let (blocks, _) = field.as_chunks();
-            return blocks.iter().all(|block| no_suspects::<TOPIC>(block, last));
+            return blocks.iter().all(|block| are_plain::<TOPIC>(block, last));
         }
         let words = (u64::from_ne_bytes(*first), u64::from_ne_bytes(*last));
         return suspects_in::<TOPIC>(words.0) | suspects_in::<TOPIC>(words.1) == 0;
@@ -135,46 +135,37 @@ fn is_plain_other<const TOPIC: bool>(bytes: &[u8], len: usize) -> bool {
 
 /// Two blocks at once, in a form that the compiler turns into a few vector instructions.
 #[inline(always)]
-fn no_suspects<const TOPIC: bool>(one: &[u8; 16], other: &[u8; 16]) -> bool {
-    let mut suspects = [0; 16];
-    for (suspects, (one, other)) in suspects.iter_mut().zip(one.iter().zip(other)) {
-        *suspects = suspect::<TOPIC>(*one) | suspect::<TOPIC>(*other);
+fn are_plain<const TOPIC: bool>(one: &[u8; 16], other: &[u8; 16]) -> bool {
+    let mut found = false;
+    for (one, other) in one.iter().zip(other) {
+        found |= is_suspect::<TOPIC>(*one) | is_suspect::<TOPIC>(*other);
     }
-    suspects == [0; 16]
+    !found
 }
 
-/// The first `len` bytes of a block, likewise.
+/// The first `len` bytes of a block, or all if it is not so long.
 #[inline(always)]
-fn no_suspects_within<const TOPIC: bool>(block: &[u8; 16], len: usize) -> bool {
-    let start = 16_usize.checked_sub(len);
-    let Some(within) = start.and_then(|start| WITHIN.0.get(start..)?.first_chunk::<16>()) else {
+fn block_begins_plain<const TOPIC: bool>(block: &[u8; 16], len: usize) -> bool {
+    let start = 16_usize.saturating_sub(len);
+    let Some(within) = WITHIN
+        .0
+        .get(start..)
+        .and_then(|within| within.first_chunk::<16>())
+    else {
         return false;
     };
-    // The others become plain ones: that is one more vector, where masking what is found makes the compiler leave them.
-    let mut masked = [0; 16];
-    for (masked, (byte, within)) in masked.iter_mut().zip(block.iter().zip(within)) {
-        *masked = byte & within | b' ' & !within;
+    let mut found = false;
+    for (byte, within) in block.iter().zip(within) {
+        found |= is_suspect::<TOPIC>(byte & within | b' ' & !within);
     }
-    no_suspects::<TOPIC>(&masked, &masked)
+    !found
 }
 
-/// The first `len` bytes of a word, likewise.
+/// Whether the byte is not plain.
 #[inline(always)]
-fn no_suspects_in_word<const TOPIC: bool>(word: [u8; 8], len: usize) -> bool {
-    let start = 16_usize.checked_sub(len);
-    let Some(within) = start.and_then(|start| WITHIN.0.get(start..)?.first_chunk()) else {
-        return false;
-    };
-    let (word, within) = (u64::from_ne_bytes(word), u64::from_ne_bytes(*within));
-    suspects_in::<TOPIC>(word & within | repeat(b' ') & !within) == 0
-}
-
-/// All bits set if the byte is not plain.
-#[inline(always)]
-const fn suspect<const TOPIC: bool>(byte: u8) -> u8 {
+const fn is_suspect<const TOPIC: bool>(byte: u8) -> bool {
     // As a signed number a byte that is not ASCII is negative.
-    let suspect = (byte.cast_signed() <= 0) | (TOPIC & (byte | WILDCARDS_DIFFER == b'+'));
-    if suspect { 0xFF } else { 0 }
+    (byte.cast_signed() <= 0) | (TOPIC & (byte | WILDCARDS_DIFFER == b'+'))
 }
 
 /// From byte 16 - n on: n bytes that count, and others that do not.
@@ -189,7 +180,14 @@ static WITHIN: InOneLine = {
 #[repr(align(32))]
 struct InOneLine([u8; 32]);
 
-/// Not zero if, and only if, one of the bytes is not plain.
+/// The first `len` bytes of a word, or all if it is not so long.
+#[inline(always)]
+const fn word_begins_plain<const TOPIC: bool>(word: [u8; 8], len: usize) -> bool {
+    suspects_in::<TOPIC>(u64::from_le_bytes(word)).trailing_zeros() as usize >= len * 8
+}
+
+/// Not zero if, and only if, one of the bytes is not plain. The lowest bit that is set is the high bit of the lowest such
+/// byte; others above it may be set without a reason.
 ///
 /// A byte that is not ASCII has its own high bit. In a word that is wholly ASCII, subtracting 1 from each byte sets
 /// a high bit exactly if a byte is zero: only a zero byte borrows. With the bit set in which they differ, both
