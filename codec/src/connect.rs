@@ -68,17 +68,17 @@ impl<'a> Connect<'a> {
         decode_version(&mut Reader::new(frame.body()))
     }
 
-    /// Decodes it as the packet that it is, in whichever version it says.
+    /// Decodes the body as the packet that it is, in whichever version it says. `is_minimal` says whether the remaining
+    /// length was in its shortest form.
     #[inline(never)]
-    pub(crate) fn decode(frame: Frame<'a>) -> Result<Packet<'a>, DecodeError> {
+    pub(crate) fn decode(body: &'a [u8], is_minimal: bool) -> Result<Packet<'a>, DecodeError> {
         // The fields in front have always the same length, so two comparisons find nearly all that can be wrong.
-        let Some(([protocol @ .., level @ 4..=5, flags, high, low], rest)) =
-            frame.body().split_first_chunk::<10>()
+        let Some(([protocol @ .., level @ 4..=5, flags, high, low], rest)) = body.split_first_chunk::<10>()
         else {
-            return Err(unsound_start(frame.body()));
+            return Err(unsound_start(body));
         };
         if protocol != &PROTOCOL {
-            return Err(unsound_start(frame.body()));
+            return Err(unsound_start(body));
         }
         let keep_alive_secs = u16::from_be_bytes([*high, *low]);
         if *level == Version::V311.level() {
@@ -86,7 +86,7 @@ impl<'a> Connect<'a> {
                 Some(connect) => Ok(Packet::Connect(connect)),
                 None => Self::decode_v311(*flags, keep_alive_secs, rest),
             }
-        } else if frame.has_minimal_header() {
+        } else if is_minimal {
             Self::decode_v5(*flags, keep_alive_secs, rest)
         } else {
             // v5 [MQTT-1.5.5-1].

@@ -39,34 +39,28 @@ impl<'a> Packet<'a> {
     /// If the frame violates a rule of its version that a single packet can violate.
     #[inline(always)]
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
-        // What a busy connection is made of comes first, each packet in its usual form.
-        if frame.has_minimal_header() {
-            if frame.packet_type() == PacketType::Publish {
-                if let Some(publish) = Publish::decode_usual(frame, version) {
-                    return Ok(Self::Publish(publish));
-                }
-                return Publish::decode_any(frame, version);
-            } else if let [high, low] = *frame.body() {
-                // An acknowledgement without reason code and properties, the only form of 3.1.1.
-                if let Some(packet_id) = PacketId::new(u16::from_be_bytes([high, low])) {
-                    match frame.packet_type() {
-                        PacketType::Puback => return Ok(Self::Puback(Puback::new(packet_id))),
-                        PacketType::Pubrec => return Ok(Self::Pubrec(Pubrec::new(packet_id))),
-                        PacketType::Pubrel => return Ok(Self::Pubrel(Pubrel::new(packet_id))),
-                        PacketType::Pubcomp => return Ok(Self::Pubcomp(Pubcomp::new(packet_id))),
-                        _ => {}
-                    }
-                }
-            } else if frame.body().is_empty() {
-                match frame.packet_type() {
-                    PacketType::Pingreq => return Ok(Self::Pingreq),
-                    PacketType::Pingresp => return Ok(Self::Pingresp),
-                    _ => {}
-                }
-            }
+        let is_minimal = frame.has_minimal_header();
+        // What a busy connection is made of has its usual forms decoded here. Of acknowledgements it is that without
+        // reason code and properties, the only one of 3.1.1.
+        if frame.packet_type() == PacketType::Publish && is_minimal {
+            return Publish::decode(frame, version);
         }
-        match frame.packet_type() {
-            PacketType::Connect => Connect::decode(frame),
+        match (frame.packet_type(), frame.body()) {
+            (PacketType::Puback, &[high, low]) if is_minimal && let Some(id) = packet_id(high, low) => {
+                Ok(Self::Puback(Puback::new(id)))
+            }
+            (PacketType::Pubrec, &[high, low]) if is_minimal && let Some(id) = packet_id(high, low) => {
+                Ok(Self::Pubrec(Pubrec::new(id)))
+            }
+            (PacketType::Pubrel, &[high, low]) if is_minimal && let Some(id) = packet_id(high, low) => {
+                Ok(Self::Pubrel(Pubrel::new(id)))
+            }
+            (PacketType::Pubcomp, &[high, low]) if is_minimal && let Some(id) = packet_id(high, low) => {
+                Ok(Self::Pubcomp(Pubcomp::new(id)))
+            }
+            (PacketType::Pingreq, []) if is_minimal => Ok(Self::Pingreq),
+            (PacketType::Pingresp, []) if is_minimal => Ok(Self::Pingresp),
+            (PacketType::Connect, body) => Connect::decode(body, is_minimal),
             _ => Self::decode_any(frame, version),
         }
     }
@@ -81,9 +75,9 @@ impl<'a> Packet<'a> {
         }
         let reader = Reader::new(frame.body());
         match packet_type {
-            PacketType::Connect => Connect::decode(frame),
+            PacketType::Connect => Connect::decode(frame.body(), frame.has_minimal_header()),
             PacketType::Connack => Connack::decode(reader, version).map(Self::Connack),
-            PacketType::Publish => Publish::decode_any(frame, version),
+            PacketType::Publish => Publish::decode_any(frame.flags(), frame.body(), version),
             PacketType::Puback => Puback::decode(reader, version).map(Self::Puback),
             PacketType::Pubrec => Pubrec::decode(reader, version).map(Self::Pubrec),
             PacketType::Pubrel => Pubrel::decode(reader, version).map(Self::Pubrel),
@@ -120,6 +114,10 @@ impl<'a> Packet<'a> {
             Self::Auth(_) => PacketType::Auth,
         }
     }
+}
+
+const fn packet_id(high: u8, low: u8) -> Option<PacketId> {
+    PacketId::new(u16::from_be_bytes([high, low]))
 }
 
 /// Does the same with whichever view a packet holds.

@@ -43,7 +43,7 @@ impl<'a> Properties<'a> {
         }
         Ok(Self {
             bytes,
-            present: Present::in_block(bytes, carrier)?,
+            present: Present::of_first(bytes, bytes.len(), carrier)?,
         })
     }
 
@@ -117,10 +117,7 @@ impl<'a> Properties<'a> {
         // A length of 28 bits fits into a usize of 32 bits and more.
         let all = reader.rest();
         let bytes = reader.bytes(len as usize)?;
-        let present = match Present::in_usual_block(all, bytes.len(), carrier) {
-            Some(present) => present,
-            None => Present::in_block(bytes, carrier)?,
-        };
+        let present = Present::of_first(all, bytes.len(), carrier)?;
         Ok(Self { bytes, present })
     }
 
@@ -330,14 +327,24 @@ impl Present {
         self.0 >> id & 1 == 1
     }
 
-    /// Checks the block that the first `len` bytes are; `None` if anything is wrong with it: then
-    /// [`in_block`](Self::in_block) knows what.
+    /// Checks the block that the first `len` of the bytes are.
     ///
     /// Behind a block there is nearly always more of the packet, and a text is checked fastest if it does not end the
-    /// bytes. A property that reaches past the end of the block is found when all are read, as the next one then does not
-    /// begin at that end.
+    /// bytes.
+    #[inline]
+    fn of_first(bytes: &[u8], len: usize, carrier: Carrier) -> Result<Self, DecodeError> {
+        match Self::of_sound(bytes, len, carrier) {
+            Some(present) => Ok(present),
+            None => Self::of_any(bytes.get(..len).ok_or(DecodeError::Truncated)?, carrier),
+        }
+    }
+
+    /// The same for a block that is sound; `None` if anything is wrong with it: then [`of_any`](Self::of_any) knows what.
+    ///
+    /// A property that reaches past the end of the block is found when all are read: the next one does not begin at that
+    /// end.
     #[inline(never)]
-    fn in_usual_block(bytes: &[u8], len: usize, carrier: Carrier) -> Option<Self> {
+    fn of_sound(bytes: &[u8], len: usize, carrier: Carrier) -> Option<Self> {
         let behind_len = bytes.len().checked_sub(len)?;
         let mut present = Self(0);
         let mut reader = Reader::new(bytes);
@@ -348,10 +355,10 @@ impl Present {
         (reader.rest().len() == behind_len).then_some(present)
     }
 
-    /// Reads a whole block and checks it.
+    /// Reads a whole block and says what is wrong with it.
     #[cold]
     #[inline(never)]
-    fn in_block(bytes: &[u8], carrier: Carrier) -> Result<Self, DecodeError> {
+    fn of_any(bytes: &[u8], carrier: Carrier) -> Result<Self, DecodeError> {
         let mut present = Self(0);
         let mut reader = Reader::new(bytes);
         while !reader.is_empty() {

@@ -73,7 +73,6 @@ macro_rules! properties {
         }
 
         /// How the value of each property lies on the wire; there is an entry for every byte.
-        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
         static WIRES: [Option<Wire>; 256] = {
             let mut wires = [None; 256];
             $(wires[$id] = Some(Wire::$wire);)+

@@ -46,13 +46,31 @@ impl<'a> Publish<'a> {
         }
     }
 
-    /// Decodes the usual form, without properties and with a topic in ASCII; `None` if it is not that, for whatever
-    /// reason: then [`Publish::decode_any`] knows.
+    /// Decodes it as the packet that it is. The caller has looked at the form of the remaining length.
+    ///
+    /// The usual form, without properties and with a topic in ASCII, is decoded where this is called, and everything
+    /// else by functions that take their arguments in registers.
     #[inline(always)]
-    pub(crate) fn decode_usual(frame: Frame<'a>, version: Version) -> Option<Self> {
-        let flags = frame.flags();
-        let (topic, mut rest) = TopicName::split_usual(frame.body())?;
-        let (mut qos, mut packet_id) = (QoS::AtMostOnce, None);
+    pub(crate) fn decode(frame: Frame<'a>, version: Version) -> Result<Packet<'a>, DecodeError> {
+        let Some((topic, behind)) = TopicName::split_plain_or_aliased(frame.body()) else {
+            return Self::decode_any(frame.flags(), frame.body(), version);
+        };
+        match Self::decode_usual(frame.flags(), topic, behind, version) {
+            Some(publish) => Ok(Packet::Publish(publish)),
+            None => Self::decode_behind_topic(frame.flags(), topic, behind, version),
+        }
+    }
+
+    /// Decodes one that has a topic and no properties; `None` if it is not that, for whatever reason: then
+    /// [`Publish::decode_behind_topic`] knows.
+    #[inline(always)]
+    pub(crate) fn decode_usual(
+        flags: u8,
+        topic: TopicName<'a>,
+        behind: &'a [u8],
+        version: Version,
+    ) -> Option<Self> {
+        let (mut qos, mut packet_id, mut rest) = (QoS::AtMostOnce, None, behind);
         if flags & QOS != 0 {
             let (id, behind) = rest.split_first_chunk()?;
             qos = QoS::from_bits(flags >> QOS_SHIFT).ok()?;
@@ -65,7 +83,7 @@ impl<'a> Publish<'a> {
             let [0, payload @ ..] = rest else { return None };
             rest = payload;
         }
-        Some(Self {
+        (!topic.is_empty()).then_some(Self {
             dup: flags & DUP != 0,
             qos,
             retain: flags & RETAIN != 0,
@@ -76,22 +94,16 @@ impl<'a> Publish<'a> {
         })
     }
 
-    /// Decodes it as the packet that it is, in whatever form. The caller has looked at that of the remaining length.
+    /// Decodes whatever is behind a topic that is sound.
     #[inline(never)]
-    pub(crate) fn decode_any(frame: Frame<'a>, version: Version) -> Result<Packet<'a>, DecodeError> {
-        Self::decode(frame, version).map(Packet::Publish)
-    }
-
-    #[inline(always)]
-    fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(frame.body());
-        let flags = frame.flags();
-        let qos = QoS::from_bits(flags >> QOS_SHIFT)?;
-        let dup = flags & DUP != 0;
-        if dup && qos == QoS::AtMostOnce {
-            return Err(DecodeError::DupOnQoS0);
-        }
-        let topic = TopicName::decode_or_aliased(&mut reader)?;
+    fn decode_behind_topic(
+        flags: u8,
+        topic: TopicName<'a>,
+        behind: &'a [u8],
+        version: Version,
+    ) -> Result<Packet<'a>, DecodeError> {
+        let (qos, dup) = decode_flags(flags)?;
+        let mut reader = Reader::new(behind);
         let packet_id = if qos == QoS::AtMostOnce {
             None
         } else {
@@ -99,16 +111,24 @@ impl<'a> Publish<'a> {
         };
         let properties = Properties::decode(&mut reader, version, Carrier::Publish)?;
         check_topic(topic, properties)?;
-        let payload = reader.take_rest();
-        Ok(Self {
+        Ok(Packet::Publish(Self {
             dup,
             qos,
             retain: flags & RETAIN != 0,
             topic,
             packet_id,
             properties,
-            payload,
-        })
+            payload: reader.take_rest(),
+        }))
+    }
+
+    /// Decodes it in whatever form.
+    #[inline(never)]
+    pub(crate) fn decode_any(flags: u8, body: &'a [u8], version: Version) -> Result<Packet<'a>, DecodeError> {
+        decode_flags(flags)?;
+        let mut reader = Reader::new(body);
+        let topic = TopicName::decode_or_aliased(&mut reader)?;
+        Self::decode_behind_topic(flags, topic, reader.take_rest(), version)
     }
 
     /// The length of what [`Publish::encode_header`] writes, in bytes.
@@ -135,6 +155,17 @@ impl<'a> Publish<'a> {
             | if self.dup { DUP } else { 0 }
             | self.qos.bits() << QOS_SHIFT
             | if self.retain { RETAIN } else { 0 }
+    }
+}
+
+/// The QoS, and whether the packet may have been sent before.
+#[inline]
+const fn decode_flags(flags: u8) -> Result<(QoS, bool), DecodeError> {
+    let dup = flags & DUP != 0;
+    match QoS::from_bits(flags >> QOS_SHIFT) {
+        Ok(QoS::AtMostOnce) if dup => Err(DecodeError::DupOnQoS0),
+        Ok(qos) => Ok((qos, dup)),
+        Err(error) => Err(error),
     }
 }
 

@@ -133,7 +133,8 @@ fn is_plain_other<const TOPIC: bool>(bytes: &[u8], len: usize) -> bool {
     suspects_in::<TOPIC>(word) == 0
 }
 
-/// Two blocks at once, in a form that the compiler turns into a few vector instructions.
+/// Two blocks at once, in a form that the compiler turns into a few vector instructions wherever this is inlined: it is the
+/// "or" of comparisons. An array of what was found, compared with zeros, was taken apart into bytes in some places.
 #[inline(always)]
 fn are_plain<const TOPIC: bool>(one: &[u8; 16], other: &[u8; 16]) -> bool {
     let mut found = false;
@@ -143,15 +144,11 @@ fn are_plain<const TOPIC: bool>(one: &[u8; 16], other: &[u8; 16]) -> bool {
     !found
 }
 
-/// The first `len` bytes of a block, or all if it is not so long.
+/// The first `len` bytes of a block, or all if it is not so long, likewise; those behind them are made plain.
 #[inline(always)]
 fn block_begins_plain<const TOPIC: bool>(block: &[u8; 16], len: usize) -> bool {
     let start = 16_usize.saturating_sub(len);
-    let Some(within) = WITHIN
-        .0
-        .get(start..)
-        .and_then(|within| within.first_chunk::<16>())
-    else {
+    let Some(within) = WITHIN.0.get(start..).and_then(<[u8]>::first_chunk::<16>) else {
         return false;
     };
     let mut found = false;

@@ -100,7 +100,10 @@ fn the_version_of_a_malformed_connect() {
         panic!()
     };
     assert_eq!(Connect::peek_version(frame), Ok(Version::V5));
-    assert_eq!(Connect::decode(frame), Err(DecodeError::ConnectFlagReserved));
+    assert_eq!(
+        Connect::decode(frame.body(), frame.has_minimal_header()),
+        Err(DecodeError::ConnectFlagReserved)
+    );
 }
 
 #[test]

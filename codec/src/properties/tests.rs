@@ -241,6 +241,40 @@ fn the_length_must_be_there_and_fit() {
     assert_eq!(decode(&[3, 0x23, 0, 1]), Ok(1));
 }
 
+/// A property that is sound, or nearly; some have texts that are long or not in ASCII.
+fn nearly_sound() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => proptest::sample::select(all().to_vec()).prop_map(encoded),
+        2 => ("[a-z]{0,40}", "[a-zé\u{0}]{0,12}").prop_map(|(name, value)| encoded(Property::UserProperty((&name, &value)))),
+        1 => "[a-z+é]{0,40}".prop_map(|text| encoded(Property::ContentType(&text))),
+        1 => proptest::collection::vec(0_u8..0x2C, 0..6),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// What is behind a block makes no difference, and the way for sound ones says what the one for all says.
+    #[test]
+    fn a_block_means_the_same_whatever_is_behind_it(
+        properties in proptest::collection::vec(nearly_sound(), 0..5),
+        behind in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..40),
+            proptest::collection::vec(nearly_sound(), 0..3).prop_map(|properties| properties.concat()),
+        ],
+        cut in prop_oneof![2 => Just(usize::MAX), 1 => 0_usize..60],
+        carrier in proptest::sample::select(&CARRIERS[..]),
+    ) {
+        let mut block = properties.concat();
+        block.truncate(cut);
+        let whole = Present::of_any(&block, carrier);
+        let all = [&block[..], &behind].concat();
+        prop_assert_eq!(Present::of_sound(&all, block.len(), carrier), whole.ok());
+        prop_assert_eq!(Present::of_first(&all, block.len(), carrier), whole);
+        prop_assert_eq!(Present::of_first(&block, block.len(), carrier), whole);
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_is_accepted_is_iterated_wholly(

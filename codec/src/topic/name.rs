@@ -63,8 +63,14 @@ impl<'a> TopicName<'a> {
     /// `None` says nothing about others.
     #[inline(always)]
     pub(crate) fn split_usual(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        Self::split_plain_or_aliased(bytes).filter(|(topic, _)| !topic.is_empty())
+    }
+
+    /// The same for that of a PUBLISH, which may be empty.
+    #[inline(always)]
+    pub(crate) fn split_plain_or_aliased(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (topic, behind) = split_plain::<true>(bytes)?;
-        (!topic.is_empty()).then_some((Self(topic), behind))
+        Some((Self(topic), behind))
     }
 
     /// Reads the name of a PUBLISH, which may be empty: the caller then asks for a Topic Alias.
