@@ -7,7 +7,15 @@ use crate::{At, Dial, DialError, Event, Outbox, Shard};
 /// The application's value on a shard: one per shard, called on the shard's thread, handed back at shutdown.
 ///
 /// Calls never nest: a verb of the [`Outbox`] never calls the handler, so a handler may publish, open and close from
-/// anywhere. A handler that blocks stalls every link of its shard.
+/// anywhere.
+///
+/// A handler that blocks, on a lock, a file or a long computation, stalls every link of its shard for so long, and no other
+/// shard. Nothing is lost by it: what peers send waits in the kernel's buffers and then with them, commands wait in their
+/// queue, of which handles answer [`Full`](crate::HandleError::Full) when there is no room in it, and what was published
+/// before it in the same pass has not left. All deadlines are late by it: slots of a schedule that pass by meanwhile are
+/// told as [missed](crate::Due::missed), and so much of a PINGREQ's time is gone that a block of more than half of a
+/// keep-alive may cost the connection (v5 `[MQTT-3.1.2-22]`). [`Stats::lag_us_max`](crate::Stats::lag_us_max) and
+/// [`Stats::keep_alive_slack_us_min`](crate::Stats::keep_alive_slack_us_min) tell of it, though only when it is over.
 ///
 /// A handler that panics ends its shard, and only that: the shard's connections and listeners are closed, nothing more is
 /// delivered, commands that wait for it are lost, handles answer [`Stopped`](crate::HandleError::Stopped) for its links,

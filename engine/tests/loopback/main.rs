@@ -1,6 +1,7 @@
 //! Both roles of the engine against each other, and against peers by hand, over loopback TCP.
 
 mod attempts;
+mod blocking;
 mod channel;
 mod extras;
 mod held_acks;

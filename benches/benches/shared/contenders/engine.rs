@@ -1,5 +1,6 @@
 //! The engine, one shard.
 
+use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
@@ -10,10 +11,11 @@ use fleetwire_engine::{
 };
 use fleetwire_tls::{ClientConfigBuilder, Identity, Roots, ServerName};
 
-use crate::cpu::{Clock, Spent};
-use crate::{Case, Job, bare_rustls, pki, wire};
+use super::cpu::{Clock, Round};
+use super::{Case, Job, next_round, pki, wire};
+use crate::bare_rustls;
 
-pub(crate) fn hold(job: &Job) -> Spent {
+pub(super) fn hold(job: &Job) -> ! {
     let host = Ipv4Addr::LOCALHOST.to_string();
     let (mut identities, mut way) = (Vec::new(), Way::tcp(&host, job.port));
     if let Some(folder) = job.pki() {
@@ -33,7 +35,7 @@ pub(crate) fn hold(job: &Job) -> Spent {
             .collect();
     }
     way.resolve().expect("it is an address");
-    let (finish, finished) = channel();
+    let (shard, its_end) = channel();
     let mut devices = Some(Devices {
         job: job.clone(),
         plan: Plan::new(way),
@@ -42,19 +44,22 @@ pub(crate) fn hold(job: &Job) -> Spent {
         links: Vec::new(),
         up: 0,
         next: 0,
+        unwritten: 0,
+        received: 0,
         done: 0,
         clock: Clock::read(),
-        end: Instant::now(),
-        finish,
+        round: None,
+        _shard: shard,
     });
-    let engine = Engine::builder()
+    let _engine = Engine::builder()
         .limits(Limits::default().handshakes_max(wire::CONNECTING))
         .start(|_| devices.take().expect("there is one shard"))
         .expect("it starts");
-    let spent = finished.recv().expect("the shard goes on");
     // Its connections end with the process, as those of the others do: a DISCONNECT would be counted as a message.
-    std::mem::forget(engine);
-    spent
+    match its_end.recv() {
+        Ok(never) => match never {},
+        Err(_) => panic!("the shard has ended"),
+    }
 }
 
 struct Devices {
@@ -66,11 +71,17 @@ struct Devices {
     up: usize,
     /// Whose turn it is to publish.
     next: usize,
-    /// Messages that were sent, or received in all rounds.
+    /// Messages of this pass that are to be sent.
+    unwritten: usize,
+    /// Messages that were received since the last one of ours.
+    received: usize,
+    /// Messages of this round that were sent or received.
     done: usize,
     clock: Clock,
-    end: Instant,
-    finish: Sender<Spent>,
+    /// `None` until all are connected.
+    round: Option<Round>,
+    /// Dropped with the shard.
+    _shard: Sender<Infallible>,
 }
 
 impl Devices {
@@ -79,19 +90,25 @@ impl Devices {
         if self.up < self.links.len() {
             return;
         }
-        if self.job.case == Case::Connect {
-            let _ = self.finish.send(self.clock.spent(self.up as u64));
-            return;
-        }
-        (self.clock, self.end) = (Clock::read(), now + self.job.traffic);
+        // Until it is told of a round the shard stands still: nothing is to be done, and nothing spent.
+        self.round = Some(next_round(&self.job, &self.clock.spent(self.up as u64)));
         match self.job.case {
+            Case::In => self.publish(0, out),
             // Always due: the shard looks at its sockets without waiting, and is back.
-            Case::Out => {
+            _ => {
                 let link = self.links[0];
                 out.every(link, now, Duration::from_nanos(1))
                     .expect("it is there");
             }
-            _ => self.publish(0, out),
+        }
+    }
+
+    /// The next round begins, if this one has had its messages.
+    fn count(&mut self, done: usize) {
+        self.done += done;
+        if let Some(round) = self.round.take_if(|round| round.is_over(self.done as u64)) {
+            let spent = round.spent(std::mem::take(&mut self.done) as u64);
+            self.round = Some(next_round(&self.job, &spent));
         }
     }
 
@@ -105,18 +122,15 @@ impl Devices {
             self.publish(self.next, out);
             self.next = (self.next + 1) % self.links.len();
         }
-        self.done += wire::BURST;
+        self.unwritten += wire::BURST;
     }
 
-    fn received(&mut self, now: Instant, out: &mut Outbox<'_>) {
-        self.done += 1;
-        if !self.done.is_multiple_of(self.links.len()) {
-            return;
-        }
-        if now < self.end {
+    fn received(&mut self, out: &mut Outbox<'_>) {
+        self.received += 1;
+        if self.received == self.links.len() {
+            let all = std::mem::take(&mut self.received);
+            self.count(all);
             self.publish(0, out);
-        } else {
-            let _ = self.finish.send(self.clock.spent(self.done as u64));
         }
     }
 }
@@ -143,16 +157,16 @@ impl Handler for Devices {
         match event {
             Event::Connected(_) => self.connected(at.now, out),
             Event::Due(_) => self.publish_burst(out),
-            Event::Message(_) => self.received(at.now, out),
+            Event::Message(_) => self.received(out),
             other => panic!("{other:?}"),
         }
     }
 
     /// What was published in a pass has been written now.
-    fn on_turn(&mut self, now: Instant, _: &mut Outbox<'_>) {
-        if self.job.case == Case::Out && self.done > 0 && now >= self.end {
-            let _ = self.finish.send(self.clock.spent(self.done as u64));
-            self.end = now + Duration::from_secs(3600);
+    fn on_turn(&mut self, _: Instant, _: &mut Outbox<'_>) {
+        let written = std::mem::take(&mut self.unwritten);
+        if written > 0 {
+            self.count(written);
         }
     }
 }

@@ -10,7 +10,8 @@ use mio::{Events, Interest, Poll, Token};
 use rustls::ServerConnection;
 use rustls::crypto::aws_lc_rs;
 
-use crate::{Case, Job, bare_rustls, pki, wire};
+use super::{Case, Job, pki, wire};
+use crate::bare_rustls;
 
 const LISTENER: Token = Token(usize::MAX);
 

@@ -7,7 +7,8 @@ use fleetwire_endpoint::pki::{DeviceCertificate, KeyType, Pki};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{Job, bare_rustls, wire};
+use super::{Job, wire};
+use crate::bare_rustls;
 
 /// The CA and the server certificate of a folder; made if it is empty.
 pub(crate) fn load(folder: &Path) -> Pki {

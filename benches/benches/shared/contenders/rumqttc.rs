@@ -3,20 +3,20 @@
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS, Transport};
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 
-use crate::cpu::{Clock, Spent};
-use crate::{Case, Job, pki, wire};
+use super::cpu::{Clock, Round, Spent};
+use super::{Case, Job, next_round, pki, wire};
 
 /// Requests that a client keeps for its task; one waits at a time.
 const REQUESTS: usize = 8;
 
-pub(crate) fn hold(job: &Job) -> Spent {
+pub(super) fn hold(job: &Job) -> ! {
     let tls = pki::Devices::of(job);
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -34,7 +34,7 @@ struct Seen {
     changed: Notify,
 }
 
-async fn run(job: &Job, tls: Option<&pki::Devices>) -> Spent {
+async fn run(job: &Job, tls: Option<&pki::Devices>) -> ! {
     let seen = Rc::new(Seen::default());
     let mut clients = Vec::new();
     let clock = Clock::read();
@@ -44,10 +44,13 @@ async fn run(job: &Job, tls: Option<&pki::Devices>) -> Spent {
         }
         seen.changed.notified().await;
     }
-    match job.case {
-        Case::Connect => clock.spent(job.connections as u64),
-        Case::Out => publish_all(job, &clients).await,
-        Case::In => receive_all(job, &clients, &seen).await,
+    let mut spent = clock.spent(job.connections as u64);
+    loop {
+        let round = next_round(job, &spent);
+        spent = match job.case {
+            Case::In => receive_all(round, &clients, &seen).await,
+            _ => publish_all(round, &clients).await,
+        };
     }
 }
 
@@ -75,8 +78,7 @@ fn dial(job: &Job, tls: Option<&pki::Devices>, index: usize, seen: &Rc<Seen>) ->
     client
 }
 
-async fn publish_all(job: &Job, clients: &[AsyncClient]) -> Spent {
-    let (clock, end) = (Clock::read(), Instant::now() + job.traffic);
+async fn publish_all(round: Round, clients: &[AsyncClient]) -> Spent {
     let mut sent = 0;
     loop {
         for _ in 0..wire::BURST {
@@ -84,23 +86,22 @@ async fn publish_all(job: &Job, clients: &[AsyncClient]) -> Spent {
             sent += 1;
         }
         yield_now().await;
-        if Instant::now() >= end {
-            return clock.spent(sent as u64);
+        if round.is_over(sent as u64) {
+            return round.spent(sent as u64);
         }
     }
 }
 
-async fn receive_all(job: &Job, clients: &[AsyncClient], seen: &Seen) -> Spent {
-    let (clock, end) = (Clock::read(), Instant::now() + job.traffic);
+async fn receive_all(round: Round, clients: &[AsyncClient], seen: &Seen) -> Spent {
     let mut all = 0;
-    while Instant::now() < end || all == 0 {
+    while !round.is_over(all as u64) {
         publish(&clients[0]).await;
         while seen.received.get() < clients.len() {
             seen.changed.notified().await;
         }
         all += seen.received.take();
     }
-    clock.spent(all as u64)
+    round.spent(all as u64)
 }
 
 async fn publish(client: &AsyncClient) {

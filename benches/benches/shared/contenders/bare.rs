@@ -3,15 +3,15 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fleetwire_codec::Version;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use rustls::ClientConnection;
 
-use crate::cpu::{Clock, Spent};
-use crate::{Case, Job, pki, wire};
+use super::cpu::{Clock, Round, Spent};
+use super::{Case, Job, next_round, pki, wire};
 
 struct Connection {
     stream: TcpStream,
@@ -30,7 +30,7 @@ struct Loop {
     received: usize,
 }
 
-pub(crate) fn hold(job: &Job) -> Spent {
+pub(super) fn hold(job: &Job) -> ! {
     let tls = pki::Devices::of(job);
     let mut bare = Loop {
         poll: Poll::new().expect("there are descriptors"),
@@ -42,10 +42,13 @@ pub(crate) fn hold(job: &Job) -> Spent {
     };
     let clock = Clock::read();
     bare.connect(job, tls.as_ref());
-    match job.case {
-        Case::Connect => clock.spent(job.connections as u64),
-        Case::Out => bare.publish(job),
-        Case::In => bare.receive(job),
+    let mut spent = clock.spent(job.connections as u64);
+    loop {
+        let round = next_round(job, &spent);
+        spent = match job.case {
+            Case::In => bare.receive(round),
+            _ => bare.publish(round),
+        };
     }
 }
 
@@ -107,9 +110,8 @@ impl Loop {
         }
     }
 
-    fn publish(&mut self, job: &Job) -> Spent {
+    fn publish(&mut self, round: Round) -> Spent {
         let publish = wire::publish(Version::V5);
-        let (clock, end) = (Clock::read(), Instant::now() + job.traffic);
         let mut sent = 0;
         loop {
             for _ in 0..wire::BURST {
@@ -118,24 +120,23 @@ impl Loop {
                 sent += 1;
             }
             self.turn(Some(Duration::ZERO));
-            if Instant::now() >= end {
-                return clock.spent(sent as u64);
+            if round.is_over(sent as u64) {
+                return round.spent(sent as u64);
             }
         }
     }
 
-    fn receive(&mut self, job: &Job) -> Spent {
+    fn receive(&mut self, round: Round) -> Spent {
         let publish = wire::publish(Version::V5);
-        let (clock, end) = (Clock::read(), Instant::now() + job.traffic);
         let mut all = 0;
-        while Instant::now() < end || all == 0 {
+        while !round.is_over(all as u64) {
             self.connections[0].send(&publish);
             while self.received < self.connections.len() {
                 self.turn(None);
             }
             all += std::mem::take(&mut self.received);
         }
-        clock.spent(all as u64)
+        round.spent(all as u64)
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use fleetwire_codec::{self as codec, PacketId, Properties, Puback, QoS, TopicName, TopicNameBuf, Version};
 use fleetwire_engine::{
     At, Dial, DialError, Engine, EngineHandle, Event, Handler, LinkId, Listener, Outbox, OwnedPublish, Plan,
@@ -32,7 +32,7 @@ const PAYLOAD: [u8; 64] = [b'x'; 64];
 const READ_LEN: usize = 64 * 1024;
 const EVENTS_PER_POLL: usize = 1024;
 
-fn publish(criterion: &mut Criterion) {
+pub(crate) fn publish(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("engine/publish");
     group.sample_size(50);
     for (connections, window) in [(1, 1), (1, 32), (100, 1), (100, 32)] {
@@ -392,6 +392,3 @@ fn append(bytes: &mut Vec<u8>, packet: &codec::Packet<'_>) {
         .encode(Version::V5, &mut bytes[start..])
         .expect("it was measured");
 }
-
-criterion_group!(benches, publish);
-criterion_main!(benches);
