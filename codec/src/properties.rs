@@ -263,6 +263,20 @@ impl PropertiesBuf {
         Ok(block)
     }
 
+    /// A copy of a block, for this packet. Without properties it owns no memory.
+    ///
+    /// # Errors
+    ///
+    /// If the packet must not carry one of them.
+    pub fn copy_of(carrier: Carrier, properties: Properties<'_>) -> Result<Self, DecodeError> {
+        properties.present.check_places(carrier)?;
+        Ok(Self {
+            bytes: properties.bytes.to_vec(),
+            present: properties.present,
+            carrier,
+        })
+    }
+
     /// Appends a property.
     ///
     /// # Errors

@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
-use fleetwire_codec::{QoS, ReasonCode, TopicFilterBuf, TopicNameBuf};
+use fleetwire_codec::{
+    Carrier, DecodeError, Properties, PropertiesBuf, Property, QoS, ReasonCode, TopicFilterBuf,
+};
 use fleetwire_engine::{
     AckTicket, ConnectForm, DropReason, Engine, EngineHandle, LinkId, OwnedKind, OwnedPublish, Plan,
     PublishError, Way,
@@ -52,10 +54,12 @@ impl Bridge {
                 self.handle.subscribe(self.from, filters)?;
             }
             OwnedKind::Message(message) => {
-                let mut publish = OwnedPublish::new(TopicNameBuf::new(message.topic)?, message.payload);
-                publish.qos = QoS::AtLeastOnce;
-                publish.retain = message.retain;
-                publish.token = self.token_next;
+                let properties = forwarded(message.properties())?;
+                let publish = OwnedPublish::new(message.topic, message.payload)
+                    .qos(QoS::AtLeastOnce)
+                    .retain(message.retain)
+                    .properties(properties)
+                    .token(self.token_next);
                 self.token_next += 1;
                 let ticket = message.ticket;
                 self.waiting.insert(publish.token, Passing { publish, ticket });
@@ -146,6 +150,20 @@ fn main() -> Result<(), Box<dyn Error>> {
             bridge.pass_on()?;
         }
     }
+}
+
+/// The properties of a message without those that belong to one connection alone.
+fn forwarded(properties: Properties<'_>) -> Result<PropertiesBuf, DecodeError> {
+    let mut forwarded = PropertiesBuf::new(Carrier::Publish);
+    for property in properties {
+        if !matches!(
+            property,
+            Property::TopicAlias(_) | Property::SubscriptionIdentifier(_)
+        ) {
+            forwarded.push(property)?;
+        }
+    }
+    Ok(forwarded)
 }
 
 fn plan(host: &str, port: &str) -> Result<Plan, Box<dyn Error>> {

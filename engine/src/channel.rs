@@ -5,20 +5,20 @@
 //! where the stopped reading bounds it to a few events of each link and its in-flight window, and at a shutdown it comes
 //! back with the handler ([`ChannelHandler::undelivered`]).
 
+mod owned;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use fleetwire_codec::{PacketId, QoS, Version};
 
 use crate::limits::QUEUE_LEN_MAX;
-use crate::{
-    Ack, AckTicket, AcksLate, At, Disconnected, Dropped, Engine, EngineBuilder, EngineHandle, Event, Failure,
-    Handler, LinkId, Outbox, Rejected, StartError,
-};
+use crate::{At, Engine, EngineBuilder, EngineHandle, Event, Handler, LinkId, Outbox, StartError};
+
+use owned::owned;
+pub use owned::{OwnedEvent, OwnedKind, OwnedMessage};
 
 impl EngineBuilder {
     /// Starts an engine whose events come through a queue of `capacity`, at least 2 and at most 262,144, and that is steered by its handle. Links are
@@ -118,81 +118,6 @@ impl Events {
     }
 }
 
-/// An event with where and when it happened.
-#[derive(Clone, Debug)]
-pub struct OwnedEvent {
-    /// Where and when.
-    pub at: At,
-    /// What.
-    pub kind: OwnedKind,
-}
-
-/// [`Event`], owned; without those of the server role and of schedules.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum OwnedKind {
-    /// See [`Event::Connected`].
-    Connected {
-        /// The protocol version.
-        version: Version,
-        /// The server has kept the session.
-        session_present: bool,
-        /// When the attempt was due.
-        scheduled: Instant,
-        /// The ALPN name that was negotiated.
-        alpn: Option<Box<[u8]>>,
-    },
-    /// See [`Event::Failed`].
-    Failed(Failure),
-    /// See [`Event::Acked`].
-    Acked(Ack),
-    /// See [`Event::Refused`].
-    Refused(Ack),
-    /// See [`Event::Dropped`].
-    Dropped(Dropped),
-    /// See [`Event::AcksLate`].
-    AcksLate(AcksLate),
-    /// See [`Event::Subscribed`].
-    Subscribed {
-        /// The SUBSCRIBE's identifier.
-        packet_id: PacketId,
-        /// One code for each filter, as on the wire.
-        codes: Vec<u8>,
-    },
-    /// See [`Event::Unsubscribed`].
-    Unsubscribed {
-        /// The UNSUBSCRIBE's identifier.
-        packet_id: PacketId,
-    },
-    /// See [`Event::Message`].
-    Message(OwnedMessage),
-    /// See [`Event::Rejected`].
-    Rejected(Rejected),
-    /// See [`Event::Writable`].
-    Writable,
-    /// See [`Event::Disconnected`].
-    Disconnected(Disconnected),
-}
-
-/// A received message. The payload still lies in the block that it was received into, unless it was small.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct OwnedMessage {
-    /// The topic.
-    pub topic: String,
-    /// The payload.
-    pub payload: Bytes,
-    /// At which quality of service it came.
-    pub qos: QoS,
-    /// Whether it is a retained one.
-    pub retain: bool,
-    /// Whether it may be a second delivery.
-    pub dup: bool,
-    /// What acknowledges it, if that is the application's to do: see
-    /// [`start_channel_holding_acks`](EngineBuilder::start_channel_holding_acks).
-    pub ticket: Option<AckTicket>,
-}
-
 /// The handler behind a channel engine.
 #[derive(Debug)]
 pub struct ChannelHandler {
@@ -274,40 +199,4 @@ impl Handler for ChannelHandler {
             out.hold_reading(link, false);
         }
     }
-}
-
-fn owned(event: Event<'_>, ticket: Option<AckTicket>) -> Option<OwnedKind> {
-    Some(match event {
-        Event::Connected(connected) => OwnedKind::Connected {
-            version: connected.version,
-            session_present: connected.session_present,
-            scheduled: connected.scheduled,
-            alpn: connected.tls.and_then(|tls| tls.alpn.clone()),
-        },
-        Event::Failed(failure) => OwnedKind::Failed(failure),
-        Event::Acked(ack) => OwnedKind::Acked(ack),
-        Event::Refused(ack) => OwnedKind::Refused(ack),
-        Event::Dropped(dropped) => OwnedKind::Dropped(dropped),
-        Event::AcksLate(late) => OwnedKind::AcksLate(late),
-        Event::Subscribed(suback) => OwnedKind::Subscribed {
-            packet_id: suback.packet_id,
-            codes: suback.codes.to_vec(),
-        },
-        Event::Unsubscribed(unsuback) => OwnedKind::Unsubscribed {
-            packet_id: unsuback.packet_id,
-        },
-        Event::Message(message) => OwnedKind::Message(OwnedMessage {
-            topic: message.topic.as_str().to_owned(),
-            payload: message.retain(),
-            qos: message.qos,
-            retain: message.retain,
-            dup: message.dup,
-            ticket,
-        }),
-        Event::Rejected(rejected) => OwnedKind::Rejected(rejected),
-        Event::Writable => OwnedKind::Writable,
-        Event::Disconnected(disconnected) => OwnedKind::Disconnected(disconnected),
-        // Schedules and the server role are for handlers.
-        _ => return None,
-    })
 }

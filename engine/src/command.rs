@@ -63,13 +63,14 @@ impl Command {
                 None
             }
             Self::Publish { link, publish } => {
-                let error = out.publish(link, publish.as_publish()).err()?;
+                let borrowed = publish.as_publish();
+                let error = out.publish(link, borrowed).err()?;
                 let why = DropReason::NotAccepted(error);
                 Some((
                     link,
                     Event::Dropped(Dropped {
                         token: publish.token,
-                        intended: now,
+                        intended: borrowed.intended.unwrap_or(now),
                         why,
                     }),
                 ))

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use fleetwire_codec::{Properties, QoS, TopicName, TopicNameBuf};
+use fleetwire_codec::{Properties, PropertiesBuf, QoS, TopicName, TopicNameBuf};
+
+use crate::clock::Moment;
 
 /// A message to publish, borrowed: it is encoded within the call.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +80,7 @@ impl<'a> Publish<'a> {
     }
 }
 
-/// A message to publish from another thread.
+/// A message to publish from another thread: all that a [`Publish`] can say, owned.
 #[derive(Clone, Debug)]
 pub struct OwnedPublish {
     /// Where to.
@@ -91,10 +93,15 @@ pub struct OwnedPublish {
     pub retain: bool,
     /// Comes back with the publish's completion.
     pub token: u64,
+    /// See [`Publish::aliased`].
+    pub aliased: bool,
+    /// In a box, because few messages have any, and many may wait.
+    properties: Option<Box<PropertiesBuf>>,
+    intended: Option<Moment>,
 }
 
 impl OwnedPublish {
-    /// A message at QoS 0, not retained, with token 0.
+    /// A message at QoS 0, not retained, without properties, with token 0.
     pub fn new(topic: TopicNameBuf, payload: impl Into<Bytes>) -> Self {
         Self {
             topic,
@@ -102,6 +109,9 @@ impl OwnedPublish {
             qos: QoS::AtMostOnce,
             retain: false,
             token: 0,
+            aliased: false,
+            properties: None,
+            intended: None,
         }
     }
 
@@ -119,6 +129,20 @@ impl OwnedPublish {
         self
     }
 
+    /// MQTT 5.0 properties; left out on a 3.1.1 connection.
+    #[must_use]
+    pub fn properties(mut self, properties: PropertiesBuf) -> Self {
+        self.properties = Some(Box::new(properties));
+        self
+    }
+
+    /// As [`Publish::aliased`].
+    #[must_use]
+    pub fn aliased(mut self, aliased: bool) -> Self {
+        self.aliased = aliased;
+        self
+    }
+
     /// Comes back with the publish's completion.
     #[must_use]
     pub fn token(mut self, token: u64) -> Self {
@@ -126,10 +150,26 @@ impl OwnedPublish {
         self
     }
 
-    pub(crate) fn as_publish(&self) -> Publish<'_> {
-        Publish::new(self.topic.as_topic_name(), &self.payload)
-            .qos(self.qos)
-            .retain(self.retain)
-            .token(self.token)
+    /// When the message was meant to be sent; comes back with its completion, so that latency counts from there.
+    /// Without it, it is the moment at which the shard takes the command.
+    #[must_use]
+    pub fn intended(mut self, intended: Instant) -> Self {
+        self.intended = Some(intended.into());
+        self
+    }
+
+    /// The same message, borrowed.
+    pub fn as_publish(&self) -> Publish<'_> {
+        let properties = self.properties.as_ref();
+        Publish {
+            topic: self.topic.as_topic_name(),
+            payload: &self.payload,
+            qos: self.qos,
+            retain: self.retain,
+            properties: properties.map_or(Properties::EMPTY, |properties| properties.as_properties()),
+            token: self.token,
+            intended: self.intended.map(Moment::instant),
+            aliased: self.aliased,
+        }
     }
 }

@@ -174,7 +174,7 @@ impl Client {
 
     fn message(&self) -> (String, Vec<u8>) {
         self.next(|kind| match kind {
-            OwnedKind::Message(message) => Some((message.topic, message.payload.to_vec())),
+            OwnedKind::Message(message) => Some((message.topic.to_string(), message.payload.to_vec())),
             _ => None,
         })
     }

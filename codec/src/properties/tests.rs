@@ -226,6 +226,25 @@ fn properties_of_one_packet_in_another() {
 }
 
 #[test]
+fn a_copy_has_its_places_too() {
+    let twice = [
+        Property::SubscriptionIdentifier(1),
+        Property::SubscriptionIdentifier(2),
+    ];
+    let publish = PropertiesBuf::of(Carrier::Publish, &twice).unwrap();
+    let copy = |carrier| PropertiesBuf::copy_of(carrier, publish.as_properties());
+    assert_eq!(copy(Carrier::Publish), Ok(publish.clone()));
+    assert_eq!(copy(Carrier::Subscribe), Err(DecodeError::PropertyRepeated(0x0B)));
+    let once = PropertiesBuf::of(Carrier::Publish, &twice[..1]).unwrap();
+    let will = PropertiesBuf::copy_of(Carrier::Will, once.as_properties());
+    assert_eq!(will, Err(DecodeError::PropertyOutOfPlace(0x0B)));
+    let mut empty = PropertiesBuf::copy_of(Carrier::Subscribe, Properties::EMPTY).unwrap();
+    assert_eq!(empty, PropertiesBuf::new(Carrier::Subscribe));
+    empty.push(twice[0]).unwrap();
+    assert_eq!(empty.push(twice[1]), Err(DecodeError::PropertyRepeated(0x0B)));
+}
+
+#[test]
 fn the_length_must_be_there_and_fit() {
     let decode = |bytes: &[u8]| {
         Properties::decode(&mut Reader::new(bytes), Version::V5, Carrier::Publish).map(|p| p.iter().count())
@@ -287,6 +306,7 @@ proptest! {
                 buf.push(property).unwrap();
             }
             prop_assert_eq!(buf.as_properties(), properties);
+            prop_assert_eq!(PropertiesBuf::copy_of(carrier, properties), Ok(buf));
         }
     }
 }

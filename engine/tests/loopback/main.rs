@@ -6,6 +6,7 @@ mod channel;
 mod extras;
 mod held_acks;
 mod local;
+mod owned;
 mod server;
 mod sessions;
 mod shards;

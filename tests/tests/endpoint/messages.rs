@@ -269,7 +269,7 @@ fn order_and_bytes_are_kept_over_tls() {
         } else {
             QoS::AtLeastOnce
         };
-        assert_eq!((message.topic.as_str(), message.qos), ("order/a", qos));
+        assert_eq!((&*message.topic, message.qos), ("order/a", qos));
         received += 1;
         if qos == QoS::AtLeastOnce {
             from.next(|_, kind| match kind {
