@@ -11,6 +11,9 @@ use fleetwire_codec::{Packet, PacketId, Puback, Pubrec, QoS, ReasonCode};
 use super::Session;
 use crate::VerbError;
 
+/// An empty queue keeps room for so many, so that the few of an ordinary moment allocate once; what a flood took is given
+/// back, for an idle connection owns next to nothing.
+const KEPT_LEN_MAX: usize = 64;
 /// An acknowledgement without a reason, v5 sections 3.4.2.1 and 3.5.2.1.
 const ACK_LEN: usize = 4;
 
@@ -53,6 +56,9 @@ impl Held {
     fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.queue.pop_front()?;
         self.first += 1;
+        if self.queue.is_empty() && self.queue.capacity() > KEPT_LEN_MAX {
+            self.queue = VecDeque::new();
+        }
         self.at_least_once -= usize::from(!waiting.exactly_once);
         Some(waiting)
     }
@@ -166,5 +172,35 @@ impl Session {
     /// Publishes at QoS 1 whose acknowledgement waits.
     pub(super) fn unacknowledged(&self) -> usize {
         self.rare.as_ref().map_or(0, |rare| rare.held.at_least_once)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_leaves_no_memory_behind_and_numbers_go_on() {
+        let mut held = Held::default();
+        let waiting = Waiting {
+            packet_id: PacketId::MIN,
+            exactly_once: false,
+            reason: None,
+        };
+        let mut number = 0;
+        for most in [10, 1000, 3] {
+            for _ in 0..most {
+                assert_eq!(held.push(waiting), number);
+                number += 1;
+            }
+            for _ in 0..most {
+                assert!(held.get_mut(number).is_none() && held.get_mut(number - 1).is_some());
+                assert!(held.pop().is_some());
+            }
+            assert!(held.pop().is_none());
+            assert_eq!(held.queue.capacity() > 0, most < 1000, "{most}");
+            assert!(held.queue.capacity() <= KEPT_LEN_MAX);
+        }
+        assert_eq!((held.first, held.at_least_once), (number, 0));
     }
 }

@@ -7,7 +7,10 @@
 
 use fleetwire_codec::PacketId;
 
-/// See the module. An empty list that was never used owns no memory; the most is 256 KiB, when a peer that may have
+/// An empty list keeps room for so many.
+const KEPT_LEN_MAX: usize = 64;
+
+/// See the module. An empty list that was never used, or that was long, owns no memory; the most is 256 KiB, when a peer that may have
 /// 65,535 publishes under way has so many.
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -132,7 +135,7 @@ impl Received {
             Ok(index) => match self.exchanges.get(index).map(|exchange| exchange.progress) {
                 Some(Progress::Held | Progress::Taken) => Release::TooEarly,
                 _ => {
-                    self.exchanges.remove(index);
+                    self.remove(index);
                     Release::Done
                 }
             },
@@ -142,7 +145,15 @@ impl Received {
     /// A PUBREC that refuses is on its way.
     pub(crate) fn refuse(&mut self, packet_id: PacketId) {
         if let Ok(index) = self.find(packet_id) {
-            self.exchanges.remove(index);
+            self.remove(index);
+        }
+    }
+
+    fn remove(&mut self, index: usize) {
+        self.exchanges.remove(index);
+        // What a flood took is given back; the few of an ordinary moment allocate once.
+        if self.exchanges.is_empty() && self.exchanges.capacity() > KEPT_LEN_MAX {
+            self.exchanges = Vec::new();
         }
     }
 
@@ -182,6 +193,21 @@ mod tests {
         }
         assert_eq!(received.exactly_once(id(1), 0), Arrival::New);
         assert_eq!(received.exactly_once(id(65_535), 0), Arrival::Again);
+    }
+
+    #[test]
+    fn a_flood_leaves_no_memory_behind_and_a_few_keep_theirs() {
+        let mut received = Received::new();
+        for most in [10, 1000, 3] {
+            for value in 1..=most {
+                assert_eq!(received.exactly_once(id(value), 0), Arrival::New);
+            }
+            for value in 1..=most {
+                assert_eq!(received.release(id(value)), Release::Done);
+            }
+            assert_eq!(received.exchanges.capacity() > 0, most < 1000, "{most}");
+            assert!(received.exchanges.capacity() <= KEPT_LEN_MAX);
+        }
     }
 
     // v5 [MQTT-3.3.4-7], [MQTT-3.3.4-9].
