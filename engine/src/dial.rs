@@ -27,7 +27,8 @@ impl<'a> Dial<'a> {
         }
     }
 
-    /// Whether the link has a session that can be resumed: its last connection had one that was to outlive it. It is
+    /// Whether the link has a session that can be resumed: its last connection had one that was to outlive it, and its time is
+    /// not over. It is
     /// resumed if the form has the same client identifier and version, and no Clean Start.
     pub fn has_session(&self) -> bool {
         self.has_session
@@ -76,7 +77,9 @@ impl<'a> Dial<'a> {
     }
 
     /// How long the session outlives its connection, rounded up to whole seconds (v5 section 3.1.2.11.2); zero unless said
-    /// otherwise. In 3.1.1 one without Clean Session has no end.
+    /// otherwise. The server's CONNACK may say otherwise. When no connection comes in time, the link's own half ends too, and
+    /// what waits in it is [`DropReason::SessionExpired`](crate::DropReason::SessionExpired). 2^32 - 1 seconds and more have no
+    /// end, and in 3.1.1 one without Clean Session has none.
     pub fn session_expiry(&mut self, expiry: Duration) -> &mut Self {
         self.form.session_expiry = expiry;
         self

@@ -132,6 +132,9 @@ pub enum DropReason {
     ConnectionLost,
     /// The session was to be resumed, and the server has not kept it, or the link has taken another name.
     SessionLost,
+    /// The session was to be resumed, and no connection came within its Session Expiry Interval: that of CONNECT, or of the
+    /// server's CONNACK, or of the link's last DISCONNECT (v5 sections 3.1.2.11.2, 3.2.2.3.2, 3.14.2.2.2).
+    SessionExpired,
     /// The application closed the link or shut the engine down.
     Closed,
     /// A publish command of an [`EngineHandle`](crate::EngineHandle) was not accepted by the link, or a publish that was to

@@ -216,7 +216,7 @@ impl World {
             let side = self.side(who);
             side.out.clear();
             side.held.clear();
-            if let Some(state) = side.session.suspend() {
+            if let Some(state) = side.session.suspend(now) {
                 side.state = Some(state);
             }
             while let Some(entry) = side.session.pop_dropped() {

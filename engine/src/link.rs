@@ -188,6 +188,18 @@ impl Link {
         }
     }
 
+    /// When the session that waits for a connection ends.
+    fn session_expires_at(&self) -> Option<Instant> {
+        let state = self.client.as_ref()?.session.as_ref()?;
+        state.expires_at().map(Moment::instant)
+    }
+
+    /// Takes out the session that waits for a connection, if its time is over.
+    pub(crate) fn take_expired_session(&mut self, now: Moment) -> Option<SessionState> {
+        let state = &mut self.client.as_mut()?.session;
+        state.take_if(|state| state.expires_at().is_some_and(|at| at <= now))
+    }
+
     /// Ends the oldest publish that will have no acknowledgement: of the connection, or of what waits for the next one.
     pub(crate) fn pop_dropped(&mut self) -> Option<Entry> {
         if let Some(entry) = self.connection.session.pop_dropped() {
@@ -243,8 +255,13 @@ impl Link {
     /// The nearest of all reasons to wake.
     pub(crate) fn deadline(&self, limits: &Limits) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Idle | Phase::Queued => None,
-            Phase::Backoff(until) | Phase::Flushing(until) | Phase::Lingering(until) => Some(until.instant()),
+            Phase::Idle | Phase::Queued => self.session_expires_at(),
+            Phase::Backoff(until) => self
+                .session_expires_at()
+                .into_iter()
+                .chain([until.instant()])
+                .min(),
+            Phase::Flushing(until) | Phase::Lingering(until) => Some(until.instant()),
             Phase::Tcp => self
                 .opening
                 .as_ref()

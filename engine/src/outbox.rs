@@ -200,9 +200,9 @@ impl<'a> Outbox<'a> {
     }
 
     /// Ends the connection with a reason: DISCONNECT with that code in 5.0, a mere close by a 3.1.1 server. A client
-    /// link dials again by its plan. With a Session Expiry Interval of 0 in its properties its session ends too. Properties
-    /// with one that the standard forbids are left out: any of a server (v5 `[MQTT-3.14.2-2]`), and one above 0 after a
-    /// CONNECT without (v5 section 3.14.2.2.2).
+    /// link dials again by its plan. A Session Expiry Interval in its properties is in force from then on (v5 section
+    /// 3.14.2.2.2); with one of 0 its session ends too. Properties with one that the standard forbids are left out: any
+    /// of a server (v5 `[MQTT-3.14.2-2]`), and one above 0 after a CONNECT without (v5 section 3.14.2.2.2).
     pub fn disconnect(&mut self, link: LinkId, reason: ReasonCode, properties: Properties<'_>) {
         let Some((live, mut tools)) = self.core.connection(link.slot) else {
             return;
@@ -220,9 +220,12 @@ impl<'a> Outbox<'a> {
         // 3.1.1 knows one DISCONNECT only, the client's good-bye.
         let speakable = live.connection.session.version() == Version::V5
             || (live.is_client() && reason == ReasonCode::NORMAL_DISCONNECTION);
-        if speakable && live.connection.session.is_up() {
-            // Without room for it the peer sees the end of the stream instead.
-            let _ = live.connection.send_packet(&disconnect, &mut tools);
+        // Without room for it the peer sees the end of the stream instead.
+        let sent = speakable
+            && live.connection.session.is_up()
+            && live.connection.send_packet(&disconnect, &mut tools).is_ok();
+        if let Some(secs) = properties.session_expiry_interval() {
+            live.connection.session.set_expiry(secs, sent);
         }
         self.core
             .wish_close(link, CloseWish::Orderly(Some(reason)), false);
@@ -347,11 +350,12 @@ impl<'a> Outbox<'a> {
     /// ended because another one takes over. What is not taken then is `Dropped`. Of what is taken no event comes until it
     /// is given back.
     pub fn take_session(&mut self, link: LinkId) -> Option<SessionState> {
+        let now = self.core.now;
         let live = self.core.links.get_mut(link)?;
         if live.is_client() {
             return None;
         }
-        let state = live.connection.session.suspend()?;
+        let state = live.connection.session.suspend(now)?;
         // They are the application's now, until they come back.
         self.core.counters.in_flight.sub(state.publishes() as u64);
         Some(state)

@@ -22,7 +22,7 @@ use fleetwire_codec::{
     Subscribe, TopicFilter, Unsuback, Unsubscribe, Version,
 };
 
-use crate::clock::Moment;
+use crate::clock::{Moment, after};
 use crate::{Ack, Limits, PublishError};
 
 use in_flight::InFlight;
@@ -66,6 +66,9 @@ pub(crate) fn is_for_servers(reason: ReasonCode) -> bool {
             | Code::WildcardSubscriptionsNotSupported
     )
 }
+
+/// A Session Expiry Interval that never comes: v5 section 3.1.2.11.2.
+const NO_END: u32 = u32::MAX;
 
 const WRONG_SIDE: Violation = violation(
     ReasonCode::ProtocolError,
@@ -140,6 +143,10 @@ pub(crate) struct Session {
     last_received: Moment,
     /// CONNECT asked, in the terms of 5.0, for a session that ends with the connection.
     expires_at_once: bool,
+    /// Client: the Session Expiry Interval in force; [`NO_END`] for ever, as without Clean Session in 3.1.1.
+    expiry_secs: u32,
+    /// Client: when the state that its CONNECT offers to go on with ends.
+    expires_at: Option<Moment>,
     ping_sent: Option<Moment>,
     /// `ping_sent` is of a PINGREQ that found no room.
     ping_owed: bool,
@@ -167,11 +174,16 @@ pub(crate) struct Session {
 impl Session {
     /// A client session whose CONNECT is on its way, with the state of the one that it may resume.
     pub(crate) fn client(connect: &Connect<'_>, state: Option<SessionState>, now: Instant) -> Self {
+        let expiry_secs = connect.properties.session_expiry_interval().unwrap_or(0);
         let mut session = Self {
             keep_alive_secs: connect.keep_alive_secs,
             version: connect.version,
             clean_start: connect.clean_start,
-            expires_at_once: connect.properties.session_expiry_interval().unwrap_or(0) == 0,
+            expires_at_once: expiry_secs == 0,
+            expiry_secs: match connect.version {
+                Version::V5 => expiry_secs,
+                Version::V311 => NO_END,
+            },
             client: state::hash(connect.client_id),
             ..Self::new(Role::Client, State::AwaitConnack, now)
         };
@@ -202,6 +214,8 @@ impl Session {
             last_sent: now.into(),
             last_received: now.into(),
             expires_at_once: true,
+            expiry_secs: NO_END,
+            expires_at: None,
             ping_sent: None,
             ping_owed: false,
             acks_late_told: None,
@@ -219,11 +233,18 @@ impl Session {
         }
     }
 
-    /// Takes the session's state out, if it may go on with another connection. What is in flight here ends with this one.
-    pub(crate) fn suspend(&mut self) -> Option<SessionState> {
+    /// Takes the session's state out, if it may go on with another connection. What is in flight here ends with this one,
+    /// whose end is now.
+    pub(crate) fn suspend(&mut self, now: Instant) -> Option<SessionState> {
         if !self.outlives() {
             return None;
         }
+        // An attempt that came to nothing does not put off the end of what it offered to go on with.
+        let expires_at = if self.keeps {
+            self.expires_after(now)
+        } else {
+            self.expires_at
+        };
         (self.keeps, self.has_state) = (false, false);
         self.let_go_of_acks();
         let mut state = state::Inner {
@@ -231,6 +252,7 @@ impl Session {
             client: self.client,
             in_flight: std::mem::replace(&mut self.in_flight, InFlight::new()),
             received: std::mem::replace(&mut self.received, Received::new()),
+            expires_at,
         };
         state.in_flight.suspend();
         Some(SessionState(Box::new(state)))
@@ -243,18 +265,36 @@ impl Session {
 
     fn take_up(&mut self, state: SessionState) {
         let state::Inner {
-            in_flight, received, ..
+            in_flight,
+            received,
+            expires_at,
+            ..
         } = *state.0;
+        self.expires_at = expires_at;
         let max = self.received.max();
         (self.in_flight, self.received) = (in_flight, received);
         self.received.set_max(max);
         self.has_state = true;
     }
 
-    /// Client: DISCONNECT is to carry this Session Expiry Interval. Answers whether it may; zero ends the session.
-    pub(crate) fn may_set_expiry(&mut self, secs: u32) -> bool {
-        self.keeps &= secs > 0;
+    /// When the session ends whose connection ends now: v5 section 3.1.2.11.2.
+    fn expires_after(&self, now: Instant) -> Option<Moment> {
+        let ends = self.role == Role::Client && self.expiry_secs != NO_END;
+        ends.then(|| after(now, Duration::from_secs(self.expiry_secs.into())).into())
+    }
+
+    /// Client: whether a DISCONNECT may carry this Session Expiry Interval (v5 section 3.14.2.2.2).
+    pub(crate) fn may_set_expiry(&self, secs: u32) -> bool {
         secs == 0 || !self.expires_at_once
+    }
+
+    /// Client: the application has said so in DISCONNECT; `sent` is whether the server will hear it. Zero ends the session
+    /// on this side in any case.
+    pub(crate) fn set_expiry(&mut self, secs: u32, sent: bool) {
+        self.keeps &= secs > 0;
+        if sent {
+            self.expiry_secs = secs;
+        }
     }
 
     /// Publishes are copied until they are acknowledged.

@@ -94,13 +94,15 @@ impl Session {
             }
             self.received.clear();
         }
+        // What was offered has been taken up, or is lost.
+        self.expires_at = None;
+        // v5 section 3.2.2.3.2: what the server says is in force.
+        if let Some(secs) = connack.properties.session_expiry_interval() {
+            self.expiry_secs = secs;
+        }
         self.keeps = match self.version {
             Version::V311 => !self.clean_start,
-            // v5 section 3.2.2.3.2: what the server says is in force.
-            Version::V5 => connack
-                .properties
-                .session_expiry_interval()
-                .map_or(!self.expires_at_once, |secs| secs > 0),
+            Version::V5 => self.expiry_secs > 0,
         };
         if let Some(client_id) = connack.properties.assigned_client_identifier() {
             self.client = state::hash(client_id);

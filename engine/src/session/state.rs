@@ -5,16 +5,19 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use fleetwire_codec::Version;
 
+use crate::clock::Moment;
+
 use super::in_flight::{Entry, InFlight};
 use super::received::Received;
 
 /// The state of a session between two of its connections: v5 section 4.1. It holds the publishes whose acknowledgement
 /// is missing, and the identifiers of received ones at QoS 2 that are not released.
 ///
-/// A client link keeps it by itself. Of a server link it is taken by
+/// A client link keeps it by itself, for as long as its Session Expiry Interval says (v5 section 3.1.2.11.2). Of a server
+/// link it is taken by
 /// [`Outbox::take_session`](crate::Outbox::take_session) and given to the client's next connection with
-/// [`Outbox::accept_session`](crate::Outbox::accept_session). It may be dropped at any time; the publishes in it then
-/// end without a further event.
+/// [`Outbox::accept_session`](crate::Outbox::accept_session); the engine keeps none for a server, so when it ends is the
+/// application's matter. It may be dropped at any time; the publishes in it then end without a further event.
 pub struct SessionState(pub(super) Box<Inner>);
 
 pub(super) struct Inner {
@@ -23,6 +26,8 @@ pub(super) struct Inner {
     pub(super) client: u64,
     pub(super) in_flight: InFlight,
     pub(super) received: Received,
+    /// Client: when it ends without a further connection; `None` if it does not.
+    pub(super) expires_at: Option<Moment>,
 }
 
 impl SessionState {
@@ -39,6 +44,11 @@ impl SessionState {
     /// Whether that client can go on with it.
     pub(crate) fn is_of(&self, version: Version, client_id: &str) -> bool {
         self.0.version == version && self.0.client == hash(client_id)
+    }
+
+    /// When it ends, unless a connection goes on with it before.
+    pub(crate) fn expires_at(&self) -> Option<Moment> {
+        self.0.expires_at
     }
 
     /// Ends the oldest publish.

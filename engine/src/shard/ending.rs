@@ -174,10 +174,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
     }
 
-    /// The link has become another client, which has not got that session.
-    pub(super) fn drop_state(&mut self, key: Key, mut state: SessionState) {
+    /// A session that waited for a connection gets none.
+    pub(super) fn drop_state(&mut self, key: Key, mut state: SessionState, why: DropReason) {
         while let Some(entry) = state.pop_dropped() {
-            self.dropped(key, &entry, DropReason::SessionLost);
+            self.dropped(key, &entry, why);
         }
     }
 
@@ -212,7 +212,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         };
         let mut old = std::mem::replace(&mut link.connection, fresh);
         if let Some(client) = &mut link.client
-            && let Some(state) = old.session.suspend()
+            && let Some(state) = old.session.suspend(now)
         {
             client.session = Some(state);
         }
@@ -226,6 +226,13 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             link.wishes.remove = true;
         }
         self.remove_if_wished(key);
+        if let Some(link) = self.core.links.at_mut(key)
+            && link.phase == Phase::Idle
+            && let Some(client) = &mut link.client
+        {
+            // No connection will go on with it, and its publishes have ended already.
+            client.session = None;
+        }
         self.core.arm(key);
     }
 

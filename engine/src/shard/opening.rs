@@ -14,7 +14,7 @@ use crate::driver::{Driver, Key};
 use crate::failure::{Cause, connect_cause};
 use crate::link::{Opening, Phase};
 use crate::session::Session;
-use crate::{Accepted, Event, Handler, Slug, TlsInfo};
+use crate::{Accepted, DropReason, Event, Handler, Slug, TlsInfo};
 
 /// Links that one pass takes off the queue, so that attempts which fail at once do not starve the others.
 const DIALS_PER_PASS: usize = 256;
@@ -145,7 +145,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let link = self.core.links.at_mut(key).ok_or_else(gone)?;
         let mut state = link.client.as_mut().and_then(|client| client.session.take());
         if let Some(other) = state.take_if(|state| !state.is_of(form.version, &form.client_id)) {
-            self.drop_state(key, other);
+            // The link has become another client, which has not got that session.
+            self.drop_state(key, other, DropReason::SessionLost);
         }
         let session = Session::client(&connect, state, now);
         let link = self.core.links.at_mut(key).ok_or_else(gone)?;

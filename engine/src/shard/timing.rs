@@ -7,7 +7,7 @@ use crate::driver::{Driver, Key};
 use crate::failure::Cause;
 use crate::link::Phase;
 use crate::session::Expired;
-use crate::{AcksLate, Event, Handler, Slug};
+use crate::{AcksLate, DropReason, Event, Handler, Slug};
 
 impl<H: Handler, D: Driver> ShardLoop<H, D> {
     pub(super) fn fire_timers(&mut self) {
@@ -49,6 +49,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     fn fire_phase(&mut self, key: Key) {
         let now = self.core.now;
+        self.expire_session(key);
         let Some(link) = self.core.links.at_mut(key) else {
             return;
         };
@@ -61,6 +62,16 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 self.after_close(key);
             }
             _ => {}
+        }
+    }
+
+    /// The Session Expiry Interval has passed without a connection: v5 section 3.1.2.11.2. During an attempt the state is
+    /// the connection's, and the server's answer decides.
+    fn expire_session(&mut self, key: Key) {
+        let now = self.core.moment;
+        let link = self.core.links.at_mut(key);
+        if let Some(state) = link.and_then(|link| link.take_expired_session(now)) {
+            self.drop_state(key, state, DropReason::SessionExpired);
         }
     }
 

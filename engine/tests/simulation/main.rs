@@ -8,6 +8,7 @@
 //! ```
 
 mod devices;
+mod expiry;
 mod extremes;
 mod foreign;
 mod held_acks;

@@ -176,7 +176,7 @@ fn a_kept_session_brings_again_what_was_not_acknowledged_and_only_that() {
         session.decide_ack(taken, ReasonCode::Success).unwrap();
         handle(&mut session, incoming(QoS::ExactlyOnce, 3)).unwrap();
         assert!(session.queue_ack(id(3), QoS::ExactlyOnce));
-        let state = session.suspend();
+        let state = session.suspend(Instant::now());
         assert_eq!(
             session.decide_ack(held, ReasonCode::Success),
             Err(VerbError::NotHeld),

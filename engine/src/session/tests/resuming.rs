@@ -58,7 +58,7 @@ fn both_directions_go_on_where_they_were() {
             .unwrap();
         assert!(session.take_spent().is_some(), "its copy is not needed any more");
 
-        let state = session.suspend().unwrap();
+        let state = session.suspend(Instant::now()).unwrap();
         assert!(state.is_of(version, "a") && !state.is_of(version, "b"));
         let mut session = client(version, Some(state), true);
         let refused = session.prepare_publish(&publish(QoS::AtLeastOnce)).unwrap_err();
@@ -87,14 +87,14 @@ fn an_attempt_that_fails_leaves_the_state_as_it_was() {
     let mut pool = Pool::new(PoolLimits::default());
     let mut session = client(Version::V5, None, false);
     begin(&mut session, &mut pool, Kind::AtLeastOnce);
-    let state = session.suspend().unwrap();
+    let state = session.suspend(Instant::now()).unwrap();
     let now = Instant::now();
     let mut attempt = Session::client(&connect(Version::V5, 0), Some(state), now);
     let refused = Connack::refused(ReasonCode::ServerBusy, Version::V5);
     attempt
         .handle(now, Packet::Connack(refused), &Limits::default())
         .unwrap();
-    assert_eq!(attempt.suspend().unwrap().publishes(), 1);
+    assert_eq!(attempt.suspend(Instant::now()).unwrap().publishes(), 1);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn what_the_server_has_not_kept_is_lost() {
     let mut pool = Pool::new(PoolLimits::default());
     let mut session = client(Version::V5, None, false);
     begin(&mut session, &mut pool, Kind::AtLeastOnce);
-    let state = session.suspend();
+    let state = session.suspend(Instant::now());
     let mut session = client(Version::V5, state, false);
     assert_eq!(session.again(), None);
     assert_eq!(session.pop_lost().unwrap().token, 7);
@@ -115,7 +115,7 @@ fn what_the_server_has_not_kept_is_lost() {
 fn a_session_that_ends_with_its_connection_keeps_nothing() {
     let now = Instant::now();
     let mut session = up(now, 0);
-    assert!(!session.keeps() && session.suspend().is_none());
+    assert!(!session.keeps() && session.suspend(Instant::now()).is_none());
     // v5 section 3.2.2.3.2: the server's word counts.
     let mut connack = PropertiesBuf::new(Carrier::Connack);
     connack.push(Property::SessionExpiryInterval(9)).unwrap();
@@ -148,4 +148,51 @@ fn a_peer_whose_limits_have_changed_does_not_get_what_it_does_not_take() {
     assert_eq!(session.peer_takes_again(&[0x3a; 11]), Err(PublishError::TooLarge));
     assert_eq!(session.peer_takes_again(&[0x3c]), Err(PublishError::Refused));
     assert_eq!(session.peer_takes_again(&[0x3b]), Err(PublishError::Refused));
+}
+
+#[test]
+fn a_state_ends_when_the_last_word_on_its_expiry_says() {
+    // v5 sections 3.1.2.11.2, 3.2.2.3.2 and 3.14.2.2.2.
+    let now = Instant::now();
+    let secs = Duration::from_secs;
+    let ends = |session: &mut Session| {
+        let state = session.suspend(now).unwrap();
+        state.expires_at().map(|at| at.instant() - now)
+    };
+    assert_eq!(ends(&mut client(Version::V5, None, false)), Some(secs(60)));
+    assert_eq!(ends(&mut client(Version::V311, None, false)), None);
+    for (told, end) in [(9, Some(secs(9))), (u32::MAX, None)] {
+        let told = [Property::SessionExpiryInterval(told)];
+        let told = PropertiesBuf::of(Carrier::Connack, &told).unwrap();
+        let connack = Connack::accepted(false).with_properties(told.as_properties());
+        let mut session = Session::client(&connect(Version::V5, 0), None, now);
+        session
+            .handle(now, Packet::Connack(connack), &Limits::default())
+            .unwrap();
+        assert_eq!(ends(&mut session), end);
+    }
+    for (sent, end) in [(true, secs(5)), (false, secs(60))] {
+        let mut session = client(Version::V5, None, false);
+        session.set_expiry(5, sent);
+        assert_eq!(ends(&mut session), Some(end));
+    }
+    let mut session = client(Version::V5, None, false);
+    session.set_expiry(0, false);
+    assert!(session.suspend(now).is_none());
+    // What was offered in vain keeps its end; what was resumed counts anew.
+    let state = client(Version::V5, None, false).suspend(now);
+    let mut attempt = Session::client(&connect(Version::V5, 0), state, now);
+    let state = attempt.suspend(now + secs(50)).unwrap();
+    assert_eq!(state.expires_at(), Some((now + secs(60)).into()));
+    let state = client(Version::V5, Some(state), true)
+        .suspend(now + secs(50))
+        .unwrap();
+    assert_eq!(state.expires_at(), Some((now + secs(110)).into()));
+    // A server's are the application's.
+    let mut session = Session::server(now);
+    session
+        .handle(now, Packet::Connect(connect(Version::V5, 0)), &Limits::default())
+        .unwrap();
+    session.accepted_to_keep(None, &Properties::EMPTY, 0);
+    assert_eq!(ends(&mut session), None);
 }
