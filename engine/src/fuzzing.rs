@@ -6,6 +6,8 @@
 //! violation, every publish comes to exactly one end, what ends acknowledged was acknowledged by its receiver, and nothing
 //! at QoS 2 was so twice. Input may also put in packets of its own; from then on only what must always hold is asked.
 
+mod side;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,8 @@ use fleetwire_codec::{
     TopicName, Version,
 };
 
-use crate::session::{Again, Entry, Expired, Kept, Kind, Meaning, Session, SessionState, State};
+use self::side::{End, Input, Side, encode};
+use crate::session::{Again, Entry, Expired, Kept, Kind, Meaning, Session, State};
 use crate::{Limits, Publish};
 
 /// Carries out the operations that the bytes stand for.
@@ -31,43 +34,6 @@ pub fn session(input: &[u8]) {
         world.step(&mut input);
     }
     world.finish();
-}
-
-/// The bytes that are not used yet. After their end all choices are zero.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> u8 {
-        self.bytes(1).first().copied().unwrap_or(0)
-    }
-
-    fn bytes(&mut self, len: usize) -> &'a [u8] {
-        let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
-        self.0 = rest;
-        bytes
-    }
-}
-
-/// One machine with what lies between it and the other.
-struct Side {
-    session: Session,
-    /// The state between two connections.
-    state: Option<SessionState>,
-    /// Packets on their way to the other side.
-    out: VecDeque<Vec<u8>>,
-    /// What became of each publish of this side, by its token.
-    ends: BTreeMap<u64, End>,
-    next_token: u64,
-    /// Acknowledgements that are held, by their number, with the token of the other side's publish.
-    held: Vec<(u64, Option<u64>)>,
-}
-
-#[derive(Default)]
-struct End {
-    qos: u8,
-    /// How often the other side has acknowledged it.
-    taken: u32,
-    ended: u32,
 }
 
 struct World {
@@ -461,30 +427,6 @@ impl World {
         drop(pool.take(1));
         assert!(pool.stats().blocks_in_use <= 1, "a block was lost");
     }
-}
-
-impl Side {
-    /// The other side has acknowledged the publish of this token.
-    fn take(&mut self, token: Option<u64>, hostile: bool) {
-        if let Some(end) = token.and_then(|token| self.ends.get_mut(&token)) {
-            end.taken += 1;
-            let once = end.qos < 2 || end.taken == 1;
-            assert!(hostile || once, "QoS 2 was delivered twice");
-        }
-    }
-
-    fn end(&mut self, entry: &Entry) {
-        let end = self.ends.get_mut(&entry.token).expect("it was published");
-        end.ended += 1;
-        assert_eq!(end.ended, 1, "it ended twice");
-    }
-}
-
-fn encode(packet: &Packet<'_>, version: Version) -> Vec<u8> {
-    let len = packet.encoded_len(version).expect("it can be sent");
-    let mut bytes = vec![0; len];
-    packet.encode(version, &mut bytes).expect("it has room");
-    bytes
 }
 
 #[cfg(test)]

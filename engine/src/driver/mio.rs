@@ -5,6 +5,8 @@
 //! later is a new edge, so the second system call that would only say `WouldBlock` is saved. When the read side is
 //! closed no further edge will come, so it is read to its end.
 
+mod listeners;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -16,17 +18,16 @@ use std::time::{Duration, Instant};
 
 use fleetwire_codec::buffer::Block;
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::SockRef;
 
+use self::listeners::Listeners;
 use super::{Completion, Driver, Key, Targets, Wake};
 use crate::Listener;
 
 /// Events that one call of the system's poll may bring.
 const EVENTS_PER_POLL: usize = 1024;
-/// Connections that may be accepted in one pass, so that a storm of them does not starve those that are there.
-const ACCEPTS_PER_PASS: usize = 64;
 /// How many connections the shard hears of before their turn.
 const LOOK_AHEAD: usize = 8;
 /// How long reading rests when there was no memory to read into.
@@ -65,12 +66,7 @@ pub(crate) struct MioDriver {
     ready: VecDeque<(Key, u32)>,
     /// Completions that a submission or an edge has made, with the connection's serial.
     done: VecDeque<(Key, u32, Completion<TcpStream>)>,
-    listeners: Vec<TcpListener>,
-    listeners_ready: Vec<bool>,
-    accepting: bool,
-    accepts_left: usize,
-    /// Which listener is asked first, so that a storm on one does not starve the others.
-    listener_next: usize,
+    listeners: Listeners,
     /// The system's poll brought as many events as it may at a time.
     more: bool,
     /// A read found nowhere to read into in this pass.
@@ -87,14 +83,7 @@ impl MioDriver {
         let poll = Poll::new()?;
         let pending = Arc::new(AtomicBool::new(false));
         let waker = Arc::new(Waker::new(poll.registry(), TOKEN_WAKER)?);
-        let mut listeners = listeners
-            .into_iter()
-            .map(|listener| listener.into_std().map(TcpListener::from_std))
-            .collect::<io::Result<Vec<_>>>()?;
-        for (index, listener) in listeners.iter_mut().enumerate() {
-            poll.registry()
-                .register(listener, Token(TOKEN_LISTENERS + index), Interest::READABLE)?;
-        }
+        let listeners = Listeners::new(listeners, poll.registry())?;
         let driver = Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
@@ -102,11 +91,7 @@ impl MioDriver {
             serial: 0,
             ready: VecDeque::new(),
             done: VecDeque::new(),
-            listeners_ready: vec![false; listeners.len()],
             listeners,
-            accepting: true,
-            accepts_left: 0,
-            listener_next: 0,
             more: false,
             no_memory: false,
             turns_left: 0,
@@ -118,10 +103,7 @@ impl MioDriver {
 
     /// There is something to do before the system's poll has anything new.
     fn is_busy(&self) -> bool {
-        !self.ready.is_empty()
-            || !self.done.is_empty()
-            || self.more
-            || (self.accepting && self.listeners_ready.contains(&true))
+        !self.ready.is_empty() || !self.done.is_empty() || self.more || self.listeners.is_busy()
     }
 
     /// When a wait that begins now ends though the system's poll has nothing new.
@@ -139,10 +121,7 @@ impl MioDriver {
             return;
         }
         if let Some(index) = token.0.checked_sub(TOKEN_LISTENERS) {
-            if let Some(ready) = self.listeners_ready.get_mut(index) {
-                *ready = true;
-            }
-            return;
+            return self.listeners.note(index);
         }
         let Some(Some(socket)) = self.sockets.get_mut(token.0) else {
             return;
@@ -252,48 +231,6 @@ impl MioDriver {
         }
     }
 
-    fn accept(&mut self) -> Option<Completion<TcpStream>> {
-        while self.accepting && self.accepts_left > 0 {
-            let count = self.listeners_ready.len();
-            let mut turns = (0..count).map(|turn| (self.listener_next + turn) % count);
-            let index = turns.find(|index| self.listeners_ready.get(*index) == Some(&true))?;
-            self.listener_next = index + 1;
-            let listener = self.listeners.get(index)?;
-            match listener.accept() {
-                Ok((incoming, peer)) => {
-                    self.accepts_left -= 1;
-                    return Some(Completion::Accepted {
-                        listener: index,
-                        peer,
-                        incoming,
-                    });
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.unready(index),
-                // The peer left between the SYN and now.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted
-                    ) => {}
-                Err(error) => {
-                    // Still to be accepted: the shard decides when to try again.
-                    self.accepts_left = 0;
-                    return Some(Completion::AcceptFailed {
-                        listener: index,
-                        error,
-                    });
-                }
-            }
-        }
-        None
-    }
-
-    fn unready(&mut self, listener: usize) {
-        if let Some(ready) = self.listeners_ready.get_mut(listener) {
-            *ready = false;
-        }
-    }
-
     /// One turn of one ready connection.
     fn turn(&mut self, key: Key, targets: &mut impl Targets) -> Option<Completion<TcpStream>> {
         let socket = self.sockets.get_mut(key as usize)?.as_mut()?;
@@ -379,7 +316,7 @@ impl Driver for MioDriver {
         self.more = count == EVENTS_PER_POLL;
         self.turns_left = self.ready.len();
         self.told_ahead = 0;
-        self.accepts_left = ACCEPTS_PER_PASS;
+        self.listeners.begin_pass();
         Ok(now)
     }
 
@@ -404,7 +341,7 @@ impl Driver for MioDriver {
                 return Some(completion);
             }
         }
-        self.accept()
+        self.listeners.accept()
     }
 
     fn connect(&mut self, key: Key, address: SocketAddr) -> io::Result<()> {
@@ -472,12 +409,11 @@ impl Driver for MioDriver {
     }
 
     fn set_accepting(&mut self, accepting: bool) {
-        self.accepting = accepting;
+        self.listeners.set_accepting(accepting);
     }
 
     fn close_listeners(&mut self) {
-        self.listeners.clear();
-        self.listeners_ready.clear();
+        self.listeners.close();
     }
 }
 
