@@ -193,9 +193,10 @@ impl Receiver {
                 }
             }
         }
-        while let Some(range) = buf.next_frame(PACKET_LEN_MAX).unwrap() {
-            assert!(decode_all(buf.bytes(range.clone()), self.version).is_some());
-            buf.consume(range.len());
+        while let Some(frame) = buf.next_frame(PACKET_LEN_MAX).unwrap() {
+            let len = frame.len();
+            assert!(decode_all(&buf.unparsed()[..len], self.version).is_some());
+            buf.consume(len);
             self.frames += 1;
         }
         self.parked = match self.parked.take() {

@@ -169,15 +169,16 @@ impl Connection {
         let frames_max = if opened.is_ok() { frames_max } else { usize::MAX };
         self.has_whole_frames = false;
         for delivered in 0.. {
-            let Some(range) = buf.next_frame(self.packet_len_max)? else {
+            let Some(frame) = buf.next_frame(self.packet_len_max)? else {
                 break;
             };
             if delivered == frames_max {
                 self.has_whole_frames = true;
                 break;
             }
-            deliver(buf, buf.bytes(range.clone()));
-            buf.consume(range.len());
+            let len = frame.len();
+            deliver(buf, &buf.unparsed()[..len]);
+            buf.consume(len);
         }
         assert_eq!(opened, Ok(()), "the error is found again where the frame begins");
         self.parked = match self.parked.take() {

@@ -217,10 +217,11 @@ impl Shard {
             };
             let found = buf.next_frame(packet_len_max);
             let expected = model.frame(packet_len_max);
-            let range = match (found, expected) {
-                (Ok(Some(range)), Ok(Some(frame))) => {
-                    assert_eq!(buf.bytes(range.clone()), frame);
-                    range
+            let frame = match (found, expected) {
+                (Ok(Some(found)), Ok(Some(frame))) => {
+                    assert_eq!(&buf.unparsed()[..found.len()], frame);
+                    assert!(frame.ends_with(found.body()));
+                    frame
                 }
                 (Ok(None), Ok(None)) => return,
                 (Err(error), Err(expected)) => {
@@ -229,9 +230,9 @@ impl Shard {
                 }
                 (found, expected) => panic!("{found:?}, but {expected:?}"),
             };
-            let len = range.len();
+            let len = frame.len();
             let kept = (keep >> (index % 8) & 1 == 1).then(|| {
-                let kept = buf.block().keep(buf.bytes(range));
+                let kept = buf.block().keep(&buf.unparsed()[..len]);
                 (kept, model.plain[..len].to_vec())
             });
             buf.consume(len);

@@ -4,8 +4,8 @@ use std::mem;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::DecodeError;
-use crate::frame::{self, Measure};
+use crate::frame::{self, Measure, Split};
+use crate::{DecodeError, Frame};
 
 use super::block::Copied;
 use super::{Block, Overload, Pool};
@@ -82,12 +82,13 @@ impl RecvBuf {
         &self.block
     }
 
-    /// The bytes at `range`, as [`next_frame`](Self::next_frame) returned it; none if it is out of bounds.
-    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+    /// The bytes at `range`; none if it is out of bounds.
+    fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.block.bytes().get(range).unwrap_or_default()
     }
 
-    /// The plaintext from the next frame on, up to the end of its run: what a malformed frame begins with.
+    /// The plaintext from the next frame on, up to the end of its run: what a malformed frame begins with, and what a
+    /// sound one is the first [`Frame::len`] bytes of.
     pub fn unparsed(&self) -> &[u8] {
         self.bytes(self.consumed as usize..self.run_end() as usize)
     }
@@ -223,30 +224,28 @@ impl RecvBuf {
     /// # Errors
     ///
     /// The fixed header is malformed or declares more than `packet_len_max` bytes.
-    pub fn next_frame(&mut self, packet_len_max: usize) -> Result<Option<Range<usize>>, DecodeError> {
-        if self.consumed == self.run_end() && !self.runs.is_empty() {
-            self.next_run();
-        }
-        if self.consumed == self.run_end() {
+    #[inline]
+    pub fn next_frame(&self, packet_len_max: usize) -> Result<Option<Frame<'_>>, DecodeError> {
+        let unparsed = self.unparsed();
+        if unparsed.is_empty() {
             return Ok(None);
         }
-        match self.measure(self.consumed, packet_len_max)? {
-            Measure::Partial { .. } => Ok(None),
-            Measure::Whole(len) => {
-                let frame = self.consumed as usize..self.consumed as usize + len;
-                // Without TLS nobody has measured this frame before.
-                self.framed = self.framed.max(frame.end as u32);
-                self.invariants();
-                Ok(Some(frame))
-            }
-        }
+        Ok(match frame::split(unparsed, packet_len_max)? {
+            Split::Complete(frame) => Some(frame),
+            Split::Partial { .. } => None,
+        })
     }
 
-    /// Moves past `len` bytes, those of the frame that [`next_frame`](Self::next_frame) returned.
+    /// Moves past the frame that [`next_frame`](Self::next_frame) returned, whose length `len` is; and from the last one of
+    /// a run to the next run.
     pub fn consume(&mut self, len: usize) {
-        let end = self.run_end().min(self.framed);
-        let len = len.min((end - self.consumed) as usize);
+        let len = len.min((self.run_end() - self.consumed) as usize);
         self.consumed += len as u32;
+        // Without TLS nobody has measured this frame before.
+        self.framed = self.framed.max(self.consumed);
+        if !self.runs.is_empty() && self.consumed == self.run_end() {
+            self.next_run();
+        }
         self.invariants();
     }
 

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::io;
 
 use fleetwire_codec::buffer::{Block, Overload, RecvBuf};
-use fleetwire_codec::frame::{self, Split};
 use fleetwire_codec::{
     Connack, DecodeError, Disconnect, Packet, PacketId, Puback, Publish, Pubrec, QoS, ReasonCode, Version,
 };
@@ -110,19 +109,13 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 return Ok(());
             }
             let version = link.connection.session.version();
-            let range = match buffer.next_frame(packet_len_max) {
-                Ok(Some(range)) => range,
+            let frame = match buffer.next_frame(packet_len_max) {
+                Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(self.malformed(key, error, buffer.unparsed())),
             };
-            let len = range.len();
-            let decoded = match frame::split(buffer.bytes(range), packet_len_max) {
-                Ok(Split::Complete(frame)) => Packet::decode(frame, version),
-                // The buffer has measured it: it is whole.
-                Ok(Split::Partial { .. }) => return Ok(()),
-                Err(error) => Err(error),
-            };
-            match decoded {
+            let len = frame.len();
+            match Packet::decode(frame, version) {
                 Ok(packet) => self.packet(key, packet, buffer.block())?,
                 Err(error) => return Err(self.malformed(key, error, buffer.unparsed())),
             }

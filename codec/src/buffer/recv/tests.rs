@@ -63,11 +63,17 @@ fn open(buf: &mut RecvBuf) -> Result<(), DecodeError> {
 /// All whole frames, consumed.
 fn frames(buf: &mut RecvBuf) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
-    while let Some(range) = buf.next_frame(PACKET_LEN_MAX).unwrap() {
-        frames.push(buf.bytes(range.clone()).to_vec());
-        buf.consume(range.len());
+    while let Some(frame) = next_frame(buf).map(<[u8]>::to_vec) {
+        buf.consume(frame.len());
+        frames.push(frame);
     }
     frames
+}
+
+/// The bytes of the next whole frame.
+fn next_frame(buf: &RecvBuf) -> Option<&[u8]> {
+    let frame = buf.next_frame(PACKET_LEN_MAX).unwrap()?;
+    Some(&buf.unparsed()[..frame.len()])
 }
 
 fn pool_and_hot() -> (Pool, RecvBuf) {
@@ -127,11 +133,12 @@ impl Shard {
             Link::Tls => open(buf).unwrap(),
         }
         for _ in 0..frames_max {
-            let Some(range) = buf.next_frame(PACKET_LEN_MAX).unwrap() else {
+            let Some(frame) = next_frame(buf) else {
                 break;
             };
-            deliver(buf.bytes(range.clone()), buf.block());
-            buf.consume(range.len());
+            deliver(frame, buf.block());
+            let len = frame.len();
+            buf.consume(len);
         }
         if let Some(parked) = &mut self.parked {
             parked.swap_memory(&mut self.hot);
@@ -185,11 +192,10 @@ fn whole_frames_are_lent_from_the_block_that_the_driver_filled() {
             Link::Tls => open(&mut hot).unwrap(),
         }
         for expected in &input {
-            let range = hot.next_frame(PACKET_LEN_MAX).unwrap().unwrap();
-            let payload = hot.bytes(range.clone());
-            assert!(filled.contains(&payload.as_ptr()));
-            assert_eq!(payload, expected);
-            hot.consume(range.len());
+            let frame = next_frame(&hot).unwrap();
+            assert!(filled.contains(&frame.as_ptr()));
+            assert_eq!(frame, expected);
+            hot.consume(expected.len());
         }
         assert_eq!(hot.next_frame(PACKET_LEN_MAX), Ok(None));
         assert!(hot.is_drained());
@@ -280,7 +286,7 @@ fn what_is_whole_comes_before_what_is_malformed() {
     let (_, mut hot) = pool_and_hot();
     receive(&mut hot, &[&expected[..], &malformed].concat());
     hot.expose();
-    assert_eq!(hot.next_frame(PACKET_LEN_MAX), Ok(Some(0..50)));
+    assert_eq!(next_frame(&hot), Some(&expected[..]));
     hot.consume(50);
     assert_eq!(
         hot.next_frame(PACKET_LEN_MAX),
@@ -294,8 +300,7 @@ fn what_is_whole_comes_before_what_is_malformed() {
     assert_eq!(open(&mut hot), Err(DecodeError::RemainingLengthTooLong));
     // Going on all the same does not change it.
     assert_eq!(open(&mut hot), Err(DecodeError::RemainingLengthTooLong));
-    let range = hot.next_frame(PACKET_LEN_MAX).unwrap().unwrap();
-    assert_eq!(hot.bytes(range), expected);
+    assert_eq!(next_frame(&hot), Some(&expected[..]));
     hot.consume(50);
     assert_eq!(
         hot.next_frame(PACKET_LEN_MAX),

@@ -8,9 +8,8 @@ fn a_frozen_hot_block_is_replaced() {
     let expected = frame(2000, 1);
     receive(&mut hot, &[&expected[..], &expected[..30]].concat());
     hot.expose();
-    let range = hot.next_frame(PACKET_LEN_MAX).unwrap().unwrap();
-    let kept = hot.block().keep(hot.bytes(range.clone()));
-    hot.consume(range.len());
+    let kept = hot.block().keep(next_frame(&hot).unwrap());
+    hot.consume(kept.len());
     assert!(hot.spare().is_empty() && hot.sealed_bytes().is_empty());
     let mut parked = hot.park(&mut pool, Link::Plain, PACKET_LEN_MAX).unwrap().unwrap();
     hot.reset(&mut pool).unwrap();
@@ -35,10 +34,10 @@ fn a_frozen_parked_block_is_left_behind() {
     let mut parked = hot.park(&mut pool, Link::Plain, PACKET_LEN_MAX).unwrap().unwrap();
     receive(&mut parked, &[&expected[10..], &expected[..10]].concat());
     parked.expose();
-    let range = parked.next_frame(PACKET_LEN_MAX).unwrap().unwrap();
-    let kept = parked.block().keep(parked.bytes(range.clone()));
-    assert_eq!(kept.as_ptr(), parked.bytes(range.clone()).as_ptr());
-    parked.consume(range.len());
+    let frame = next_frame(&parked).unwrap();
+    let kept = parked.block().keep(frame);
+    assert_eq!(kept.as_ptr(), frame.as_ptr());
+    parked.consume(kept.len());
     let mut parked = parked
         .repark(&mut pool, Link::Plain, PACKET_LEN_MAX)
         .unwrap()
