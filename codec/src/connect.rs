@@ -94,8 +94,8 @@ impl<'a> Connect<'a> {
         }
     }
 
-    /// Decodes 3.1.1 with all texts in ASCII; `None` if it is not that, or has something wrong: then the other way
-    /// knows.
+    /// Decodes 3.1.1 with a client identifier and all texts in ASCII; `None` if it is not that, or has something wrong:
+    /// then the other way knows.
     #[inline(always)]
     fn decode_usual(flags: u8, keep_alive_secs: u16, rest: &'a [u8]) -> Option<Self> {
         if !has_sound_flags_v311(flags) {
@@ -103,7 +103,10 @@ impl<'a> Connect<'a> {
         }
         let clean_start = flags & CLEAN_START != 0;
         let (client_id, mut rest) = split_plain::<false>(rest)?;
-        check_client_id(client_id, clean_start, Version::V311).ok()?;
+        if client_id.is_empty() {
+            // Only a few do without, and not all of them may.
+            return None;
+        }
         let (mut will, mut username, mut password) = (None, None, None);
         if flags & WILL != 0 {
             let (topic, behind) = TopicName::split_usual(rest)?;

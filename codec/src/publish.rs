@@ -70,6 +70,9 @@ impl<'a> Publish<'a> {
         behind: &'a [u8],
         version: Version,
     ) -> Option<Self> {
+        if topic.is_empty() {
+            return None;
+        }
         let (mut qos, mut packet_id, mut rest) = (QoS::AtMostOnce, None, behind);
         if flags & QOS != 0 {
             let (id, behind) = rest.split_first_chunk()?;
@@ -83,7 +86,7 @@ impl<'a> Publish<'a> {
             let [0, payload @ ..] = rest else { return None };
             rest = payload;
         }
-        (!topic.is_empty()).then_some(Self {
+        Some(Self {
             dup: flags & DUP != 0,
             qos,
             retain: flags & RETAIN != 0,
