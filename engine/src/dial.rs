@@ -70,7 +70,9 @@ impl<'a> Dial<'a> {
     }
 
     /// Whether to begin a new session (v5 section 3.1.2.4; Clean Session in 3.1.1); true unless said otherwise. With `false`
-    /// the server resumes the session that it has, if it has one: also one that an earlier process has begun.
+    /// the server resumes the session that it has, if it has one: also one that an earlier process has begun. After a session
+    /// that [has expired](crate::DropReason::SessionExpired) on this side the next one is new in any case: the server may have
+    /// seen the connection end later, and would mistake new messages for old ones.
     pub fn clean_start(&mut self, clean_start: bool) -> &mut Self {
         self.form.clean_start = clean_start;
         self

@@ -194,10 +194,17 @@ impl Link {
         state.expires_at().map(Moment::instant)
     }
 
-    /// Takes out the session that waits for a connection, if its time is over.
-    pub(crate) fn take_expired_session(&mut self, now: Moment) -> Option<SessionState> {
-        let state = &mut self.client.as_mut()?.session;
-        state.take_if(|state| state.expires_at().is_some_and(|at| at <= now))
+    /// Ends the oldest publish of the session that waits for a connection, if its time is over.
+    pub(crate) fn pop_expired(&mut self, now: Moment) -> Option<Entry> {
+        let state = self.client.as_mut()?.session.as_mut()?;
+        if state.expires_at().is_none_or(|at| at > now) {
+            return None;
+        }
+        let entry = state.pop_dropped();
+        if entry.is_none() {
+            state.expire();
+        }
+        entry
     }
 
     /// Ends the oldest publish that will have no acknowledgement: of the connection, or of what waits for the next one.

@@ -253,6 +253,7 @@ impl Session {
             in_flight: std::mem::replace(&mut self.in_flight, InFlight::new()),
             received: std::mem::replace(&mut self.received, Received::new()),
             expires_at,
+            has_expired: false,
         };
         state.in_flight.suspend();
         Some(SessionState(Box::new(state)))
@@ -288,11 +289,11 @@ impl Session {
         secs == 0 || !self.expires_at_once
     }
 
-    /// Client: the application has said so in DISCONNECT; `sent` is whether the server will hear it. Zero ends the session
-    /// on this side in any case.
+    /// Client: the application has said so in DISCONNECT; `sent` is whether the server will hear it. Of a session that it is
+    /// to end and does not hear of, this side's half expires at once.
     pub(crate) fn set_expiry(&mut self, secs: u32, sent: bool) {
-        self.keeps &= secs > 0;
-        if sent {
+        self.keeps &= secs > 0 || !sent;
+        if sent || secs == 0 {
             self.expiry_secs = secs;
         }
     }

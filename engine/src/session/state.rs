@@ -28,6 +28,8 @@ pub(super) struct Inner {
     pub(super) received: Received,
     /// Client: when it ends without a further connection; `None` if it does not.
     pub(super) expires_at: Option<Moment>,
+    /// Client: it has ended here, and the server may not have noticed.
+    pub(super) has_expired: bool,
 }
 
 impl SessionState {
@@ -49,6 +51,25 @@ impl SessionState {
     /// When it ends, unless a connection goes on with it before.
     pub(crate) fn expires_at(&self) -> Option<Moment> {
         self.0.expires_at
+    }
+
+    /// Its time is over. What is left says whose session it was: a server that saw the last connection end later may still
+    /// have it, and would take new packet identifiers for those of before.
+    pub(crate) fn expire(&mut self) {
+        self.0.in_flight = InFlight::new();
+        self.0.received.clear();
+        self.0.expires_at = None;
+        self.0.has_expired = true;
+    }
+
+    /// There is nothing to go on with.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.0.has_expired
+    }
+
+    /// Whether that client must begin anew: v5 sections 3.1.2.4 and 4.1.
+    pub(crate) fn has_expired_of(&self, client_id: &str) -> bool {
+        self.0.has_expired && self.0.client == hash(client_id)
     }
 
     /// Ends the oldest publish.

@@ -174,10 +174,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
     }
 
-    /// A session that waited for a connection gets none.
-    pub(super) fn drop_state(&mut self, key: Key, mut state: SessionState, why: DropReason) {
+    /// The link has become another client, which has not got that session.
+    pub(super) fn drop_state(&mut self, key: Key, mut state: SessionState) {
         while let Some(entry) = state.pop_dropped() {
-            self.dropped(key, &entry, why);
+            self.dropped(key, &entry, DropReason::SessionLost);
         }
     }
 

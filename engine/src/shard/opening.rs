@@ -14,7 +14,7 @@ use crate::driver::{Driver, Key};
 use crate::failure::{Cause, connect_cause};
 use crate::link::{Opening, Phase};
 use crate::session::Session;
-use crate::{Accepted, DropReason, Event, Handler, Slug, TlsInfo};
+use crate::{Accepted, Event, Handler, Slug, TlsInfo};
 
 /// Links that one pass takes off the queue, so that attempts which fail at once do not starve the others.
 const DIALS_PER_PASS: usize = 256;
@@ -108,8 +108,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let at = link.at(now);
         let client = link.client.as_ref().ok_or_else(gone)?;
         let (plan, attempt) = (client.plan.clone(), client.failures + 1);
-        let has_session = client.session.is_some();
-        let form = match &client.template {
+        let has_session = client.session.as_ref().is_some_and(|state| !state.has_expired());
+        let mut form = match &client.template {
             Some(form) => (**form).clone(),
             None => {
                 let mut form = ConnectForm::default();
@@ -119,6 +119,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 form
             }
         };
+        // The server's half may live on, and what is new must not be taken for what was before.
+        let link = self.core.links.at_mut(key).ok_or_else(gone)?;
+        let state = link.client.as_ref().and_then(|client| client.session.as_ref());
+        form.clean_start |= state.is_some_and(|state| state.has_expired_of(&form.client_id));
         let refused = |why: &dyn std::fmt::Display| {
             Cause::new(Slug::DIAL_REFUSED, format!("no CONNECT can be made of it: {why}"))
         };
@@ -143,10 +147,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         };
         let output_bytes_max = self.core.limits.output_bytes_max;
         let link = self.core.links.at_mut(key).ok_or_else(gone)?;
-        let mut state = link.client.as_mut().and_then(|client| client.session.take());
+        let state = link.client.as_mut().map(|client| &mut client.session);
+        let mut state = state.and_then(|state| state.take_if(|state| !state.has_expired()));
         if let Some(other) = state.take_if(|state| !state.is_of(form.version, &form.client_id)) {
-            // The link has become another client, which has not got that session.
-            self.drop_state(key, other, DropReason::SessionLost);
+            self.drop_state(key, other);
         }
         let session = Session::client(&connect, state, now);
         let link = self.core.links.at_mut(key).ok_or_else(gone)?;

@@ -270,6 +270,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             let Some(opening) = self.core.mark_up(key) else {
                 return Ok(());
             };
+            if let Some(client) = self.core.links.at_mut(key).and_then(|link| link.client.as_mut()) {
+                // A session that has expired on this side is over on both.
+                client.session = None;
+            }
             if let Some(peer) = opening.peer {
                 let event = Connected {
                     session_present: connack.session_present,

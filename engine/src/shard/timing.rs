@@ -69,9 +69,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// the connection's, and the server's answer decides.
     fn expire_session(&mut self, key: Key) {
         let now = self.core.moment;
-        let link = self.core.links.at_mut(key);
-        if let Some(state) = link.and_then(|link| link.take_expired_session(now)) {
-            self.drop_state(key, state, DropReason::SessionExpired);
+        while let Some(entry) = self.core.links.at_mut(key).and_then(|link| link.pop_expired(now)) {
+            self.dropped(key, &entry, DropReason::SessionExpired);
         }
     }
 

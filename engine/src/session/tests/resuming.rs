@@ -171,13 +171,13 @@ fn a_state_ends_when_the_last_word_on_its_expiry_says() {
             .unwrap();
         assert_eq!(ends(&mut session), end);
     }
-    for (sent, end) in [(true, secs(5)), (false, secs(60))] {
+    for (secs_said, sent, end) in [(5, true, 5), (5, false, 60), (0, false, 0)] {
         let mut session = client(Version::V5, None, false);
-        session.set_expiry(5, sent);
-        assert_eq!(ends(&mut session), Some(end));
+        session.set_expiry(secs_said, sent);
+        assert_eq!(ends(&mut session), Some(secs(end)));
     }
     let mut session = client(Version::V5, None, false);
-    session.set_expiry(0, false);
+    session.set_expiry(0, true);
     assert!(session.suspend(now).is_none());
     // What was offered in vain keeps its end; what was resumed counts anew.
     let state = client(Version::V5, None, false).suspend(now);
