@@ -134,3 +134,14 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_small() {
+        // `Limits::commands_max` places of that size are there from the start.
+        assert!(size_of::<Command>() <= 96, "{}", size_of::<Command>());
+    }
+}

@@ -199,7 +199,10 @@ impl Handler for Devices {
             .version(version)
             .keep_alive(self.scene.habits.keep_alive);
         if self.scene.habits.keeps_sessions {
-            dial.clean_start(false).session_expiry(Duration::from_secs(3600));
+            // Some sessions expire before their server is back.
+            let expiry_secs = [1, 10, 3600][at.token as usize % 3];
+            dial.clean_start(false)
+                .session_expiry(Duration::from_secs(expiry_secs));
         }
         Ok(())
     }
@@ -213,8 +216,10 @@ impl Handler for Devices {
             Event::Acked(ack) => return self.scene.up.lock().unwrap().acked(&at.link.to_string(), ack),
             Event::Refused(ack) => return self.scene.up.lock().unwrap().refused(ack),
             Event::Dropped(dropped) => {
-                if matches!(dropped.why, DropReason::NotAccepted(_)) {
-                    self.tally.hit("command dropped");
+                match dropped.why {
+                    DropReason::NotAccepted(_) => self.tally.hit("command dropped"),
+                    DropReason::SessionExpired => self.tally.hit("session expired"),
+                    _ => {}
                 }
                 return self.scene.up.lock().unwrap().dropped(dropped.token);
             }

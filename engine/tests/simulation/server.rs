@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fleetwire_codec::{Properties, QoS, ReasonCode};
+use fleetwire_codec::{Connect, Properties, QoS, ReasonCode};
 use fleetwire_engine::{At, Event, Handler, LinkId, Outbox, PublishError, SessionState, VerbError};
 
 use super::ledger::Stream;
@@ -70,7 +70,8 @@ impl Server {
         unrest
     }
 
-    fn connect(&mut self, at: At, client_id: &str, keep_alive_secs: u16, out: &mut Outbox<'_>) {
+    fn connect(&mut self, at: At, connect: &Connect<'_>, out: &mut Outbox<'_>) {
+        let (client_id, keep_alive_secs) = (connect.client_id, connect.keep_alive_secs);
         let (device, _) = client_id.split_once('.').expect("a client id of ours");
         let device = device.parse().expect("a client id of ours");
         // v5 [MQTT-3.1.4-3]: the newer connection takes the session over.
@@ -89,13 +90,14 @@ impl Server {
                 guest.answer = None;
             }
         }
-        // Sessions of the device's earlier links are of no use to anybody.
+        // Sessions of the device's earlier links are of no use to anybody; nor is one that is to begin anew.
         let device_of = |client_id: &str| {
             client_id
                 .split_once('.')
                 .and_then(|(device, _)| device.parse().ok())
         };
-        let forgotten = |of: &String| device_of(of) == Some(device) && of != client_id;
+        let forgotten =
+            |of: &String| device_of(of) == Some(device) && (of != client_id || connect.clean_start);
         for gone in self
             .sessions
             .keys()
@@ -272,7 +274,7 @@ impl Handler for Server {
                 };
                 assert!(self.guests.insert(at.link, guest).is_none(), "accepted twice");
             }
-            Event::Connect(connect) => self.connect(at, connect.client_id, connect.keep_alive_secs, out),
+            Event::Connect(connect) => self.connect(at, &connect, out),
             Event::Message(message) => {
                 assert!(self.guests.get(&at.link).is_some_and(|guest| guest.up));
                 let keep = self.sometimes(0.25);

@@ -49,6 +49,7 @@ const RARE: &[&str] = &[
     "server: overloaded",
     "server: pause",
     "shut down in bad weather",
+    "session expired",
     "session present",
     "short_reads",
     "short_writes",

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetwire_codec::{
-    Carrier, Properties, PropertiesBuf, Property, QoS, ReasonCode, TopicFilter, TopicName,
+    Carrier, Properties, PropertiesBuf, Property, QoS, ReasonCode, SubscriptionOptions, TopicFilter,
+    TopicName,
 };
 use fleetwire_engine::{
-    AckTicket, At, Dial, DialError, Event, Handler, LinkId, Outbox, Plan, Publish, PublishError, Shard,
-    VerbError,
+    AckTicket, At, Dial, DialError, DropReason, Event, Handler, LinkId, Outbox, Plan, Publish, PublishError,
+    Shard, VerbError, WillForm,
 };
 
 use super::WITNESS;
@@ -100,10 +101,12 @@ impl Application {
         let properties = [
             Property::UserProperty(("a", "b")),
             Property::MessageExpiryInterval(0),
+            Property::SubscriptionIdentifier(1),
+            Property::SubscriptionIdentifier(268_435_455),
             Property::TopicAlias(1),
         ];
         let properties =
-            PropertiesBuf::of(Carrier::Publish, &properties[..self.random.usize(0..=3)]).unwrap();
+            PropertiesBuf::of(Carrier::Publish, &properties[..self.random.usize(0..=5)]).unwrap();
         let publish = Publish::new(TopicName::new(topic).unwrap(), &payload)
             .qos(qos)
             .retain(self.random.bool())
@@ -145,6 +148,19 @@ impl Application {
         let count = self.random.usize(0..3);
         match self.random.u8(0..26) {
             0..8 => self.publish(link, out),
+            8 if self.random.bool() => {
+                let identified =
+                    PropertiesBuf::of(Carrier::Subscribe, &[Property::SubscriptionIdentifier(1)]).unwrap();
+                let properties = [properties, identified.as_properties()][self.random.usize(0..2)];
+                let options = SubscriptionOptions {
+                    no_local: self.random.bool(),
+                    ..SubscriptionOptions::new(QoS::ExactlyOnce)
+                };
+                let shared = TopicFilter::new("$share/a/+/#").unwrap();
+                let filters = [(filter, options), (shared, options)];
+                let answer = out.subscribe_with(link, &filters[..count], properties);
+                self.note(answer);
+            }
             8 => {
                 let filters = [(filter, QoS::ExactlyOnce); 3];
                 let answer = out.subscribe(link, &filters[..count]);
@@ -192,7 +208,15 @@ impl Application {
             }
             16 => out.cancel_schedule(link),
             17 if self.random.u8(0..4) == 0 => out.close(link),
-            18 if self.random.u8(0..4) == 0 => out.disconnect(link, reason, properties),
+            18 if self.random.u8(0..4) == 0 => {
+                let secs = [0, 1, u32::MAX][self.random.usize(0..3)];
+                let expiry =
+                    PropertiesBuf::of(Carrier::Disconnect, &[Property::SessionExpiryInterval(secs)]).unwrap();
+                let properties = [properties, expiry.as_properties()][self.random.usize(0..2)];
+                for _ in 0..=count {
+                    out.disconnect(link, reason, properties);
+                }
+            }
             19 if self.random.u8(0..4) == 0 => out.abort(link),
             20 => out.pause_reading(link),
             21 | 22 => out.resume_reading(link),
@@ -214,6 +238,10 @@ impl Application {
     }
 }
 
+fn will(topic: TopicName<'_>, carrier: Carrier, property: Property<'_>) -> WillForm {
+    WillForm::new(topic, &[0; 65_535]).properties(PropertiesBuf::of(carrier, &[property]).unwrap())
+}
+
 impl Handler for Application {
     fn on_dial(&mut self, _: At, dial: &mut Dial<'_>) -> Result<(), DialError> {
         if self.random.u8(0..20) == 0 {
@@ -227,6 +255,15 @@ impl Handler for Application {
             .keep_alive(keep_alive)
             .clean_start(self.random.bool())
             .session_expiry(expiry);
+        let topic = TopicName::new("will").unwrap();
+        match self.random.u8(0..20) {
+            0 => dial.will(topic, b"", QoS::ExactlyOnce, true),
+            // Of a will, of something else, and with a topic that stands for none.
+            1 => dial.will_form(will(topic, Carrier::Will, Property::WillDelayInterval(u32::MAX))),
+            2 => dial.will_form(will(topic, Carrier::Connack, Property::ServerKeepAlive(0))),
+            3 => dial.will_form(WillForm::new(TopicName::ALIASED, &[0; 65_536])),
+            _ => dial,
+        };
         Ok(())
     }
 
@@ -260,6 +297,9 @@ impl Handler for Application {
             }
             Event::Dropped(dropped) => {
                 self.tally.hit("Dropped");
+                if dropped.why == DropReason::SessionExpired {
+                    self.tally.hit("session expired");
+                }
                 self.complete(dropped.token);
             }
             Event::Connect(connect) if connect.client_id == WITNESS => {

@@ -78,6 +78,7 @@ fn hostile_servers() {
         "closed_before_connack",
         "connack_refused",
         "connack_timeout",
+        "session expired",
         "not_mqtt",
         "protocol_violation",
         "rogue: dribbles",
