@@ -17,29 +17,28 @@ impl Connection {
         let mut packet = self.session.prepare_publish(publish).inspect_err(|error| {
             self.wants_window |= *error == PublishError::Full;
         })?;
-        let bytes;
-        let mut others = Vec::new();
         let whole = packet;
         let mut alias = None;
         if publish.aliased && self.session.version() == Version::V5 {
             alias = self.session.begin_alias(publish.topic);
         }
-        if let Some((alias, known)) = alias {
-            others = std::mem::take(tools.flight);
-            bytes = AliasBytes::new(alias, publish.properties, &mut others);
-            packet.properties = bytes.properties();
+        let Some((alias, known)) = alias else {
+            return self.publish_as(publish, packet, whole, tools);
+        };
+        let mut others = std::mem::take(tools.flight);
+        let bytes = AliasBytes::new(alias, publish.properties, &mut others);
+        let sent = bytes.properties().and_then(|properties| {
+            packet.properties = properties;
             if known {
                 packet.topic = TopicName::ALIASED;
             }
-        }
-        let sent = self.publish_as(publish, packet, whole, tools);
-        if sent.is_err() && matches!(alias, Some((_, false))) {
+            self.publish_as(publish, packet, whole, tools)
+        });
+        if sent.is_err() && !known {
             self.session.cancel_alias();
         }
-        if alias.is_some() {
-            others.clear();
-            *tools.flight = others;
-        }
+        others.clear();
+        *tools.flight = others;
         sent
     }
 
@@ -52,7 +51,7 @@ impl Connection {
         tools: &mut Tools<'_>,
     ) -> Result<Option<PacketId>, PublishError> {
         let version = self.session.version();
-        let len = packet.encoded_len(version).map_err(|_| PublishError::TooLarge)?;
+        let len = packet.encoded_len(version).map_err(VerbError::from)?;
         if !self.session.peer_takes(len) {
             return Err(PublishError::TooLarge);
         }
@@ -210,14 +209,15 @@ impl<'a> AliasBytes<'a> {
         Self { alone, with_others }
     }
 
-    fn properties(&self) -> Properties<'_> {
+    /// # Errors
+    /// The others are no properties of PUBLISH. That they come with an alias of their own was looked at before.
+    fn properties(&self) -> Result<Properties<'_>, PublishError> {
         let bytes = if self.with_others.is_empty() {
             &self.alone[..]
         } else {
             self.with_others
         };
-        // They cannot fail: the others were checked, and have no alias.
-        Properties::new(bytes, Carrier::Publish).unwrap_or(Properties::EMPTY)
+        Properties::new(bytes, Carrier::Publish).map_err(|_| PublishError::Invalid)
     }
 }
 

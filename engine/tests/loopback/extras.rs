@@ -3,7 +3,9 @@
 use std::sync::mpsc::{Sender, channel};
 
 use fleetwire_codec::{Carrier, PropertiesBuf, Property, QoS, ReasonCode, TopicName};
-use fleetwire_engine::{At, ConnectForm, Engine, Event, Handler, Listener, Outbox, Plan, Publish, Shard};
+use fleetwire_engine::{
+    At, ConnectForm, Engine, Event, Handler, Listener, Outbox, Plan, Publish, PublishError, Shard,
+};
 
 use crate::support::*;
 
@@ -68,6 +70,17 @@ impl Handler for Device {
             Event::Connected(_) => {
                 let others =
                     PropertiesBuf::of(Carrier::Publish, &[Property::UserProperty(("a", "b"))]).unwrap();
+                // Properties that no PUBLISH has go out in no form, and make no alias known.
+                let connects = PropertiesBuf::of(Carrier::Connect, &[METHOD]).unwrap();
+                let refuse = |out: &mut Outbox<'_>| {
+                    let publish = Publish::new(TopicName::new("t").unwrap(), b"")
+                        .qos(QoS::AtLeastOnce)
+                        .properties(connects.as_properties());
+                    for publish in [publish, publish.aliased(true)] {
+                        assert_eq!(out.publish(at.link, publish), Err(PublishError::Invalid));
+                    }
+                };
+                refuse(out);
                 for (index, topic) in TOPICS.into_iter().enumerate() {
                     let mut publish = Publish::new(TopicName::new(topic).unwrap(), b"")
                         .qos(QoS::AtLeastOnce)
@@ -77,6 +90,7 @@ impl Handler for Device {
                     }
                     out.publish(at.link, publish).unwrap();
                 }
+                refuse(out);
             }
             Event::Acked(_) => {
                 self.acked += 1;
