@@ -161,6 +161,7 @@ impl Connection {
 
     /// A packet was encoded.
     fn note_sent(&mut self, packet_type: PacketType, tools: &Tools<'_>) {
+        // An increment and a comparison, and nothing else but when a client has been silent.
         tools.counters.packets_out.add(packet_type);
         if let Some(silence) = self.session.ending_silence(tools.moment) {
             tools.counters.silence_ended(silence);

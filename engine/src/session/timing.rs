@@ -7,8 +7,8 @@ use crate::Limits;
 use crate::clock::{Moment, after};
 use crate::stats::Silence;
 
-/// No keep-alive is shorter, but for none at all.
-const KEEP_ALIVE_MIN: Duration = Duration::from_secs(1);
+/// No keep-alive is shorter than a second, but for none at all.
+const KEEP_ALIVE_NANOS_MIN: u64 = 1_000_000_000;
 
 impl Session {
     /// When [`handle_timeout`](Self::handle_timeout) has something to say.
@@ -23,9 +23,17 @@ impl Session {
     /// The client's silence that a packet ends which is sent now, if it has lasted for the keep-alive.
     #[inline]
     pub(crate) fn ending_silence(&self, now: Moment) -> Option<Silence> {
-        let lasted = now.since(self.last_sent);
         // Asked for every packet, and most are close together.
-        if lasted < KEEP_ALIVE_MIN || self.role == Role::Server || !self.is_up() {
+        let nanos = now.nanos_since(self.last_sent);
+        if nanos < KEEP_ALIVE_NANOS_MIN {
+            return None;
+        }
+        self.silence_of(Duration::from_nanos(nanos))
+    }
+
+    #[cold]
+    fn silence_of(&self, lasted: Duration) -> Option<Silence> {
+        if self.role == Role::Server || !self.is_up() {
             return None;
         }
         let keep_alive = Duration::from_secs(self.keep_alive_secs.into());

@@ -4,10 +4,10 @@ use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use fleetwire_codec::{Properties, QoS};
+use fleetwire_codec::{Properties, QoS, ReasonCode};
 use fleetwire_engine::{
     At, ConnectForm, DropReason, Engine, EngineHandle, Event, HandleError, Handler, Limits, LinkId, Listener,
-    LocalEngine, OpenError, Outbox, OwnedPublish, PublishError, Slug, Turn,
+    LocalEngine, OpenError, Outbox, OwnedPublish, Publish, PublishError, Slug, Turn, VerbError,
 };
 
 use crate::support::*;
@@ -81,6 +81,43 @@ fn commands_from_before_the_first_turn_are_bounded_and_carried_out_by_it_in_thei
         engine.with(|notes, _| dropped(notes)).unwrap(),
         ["dropped 1", "dropped 2", "dropped 3", "dropped 4"]
     );
+}
+
+/// An id may have come from anywhere: here from the second shard of an engine that has one.
+#[test]
+fn ids_of_another_engine_are_no_links_and_change_nothing() {
+    let (other, _events) = channel_engine(Engine::builder().shards(2), 64);
+    let silent = TcpListener::bind(any_port()).unwrap();
+    let open = || {
+        let form = ConnectForm::new("a");
+        let plan = plan(silent.local_addr().unwrap());
+        other.handle().open_with(&plan, 0, form).unwrap()
+    };
+    let foreign = [open(), open()].into_iter().find(|link| link.shard() == 1);
+    let foreign = foreign.expect("shards take turns");
+    let mut engine = Engine::builder().start_local(|_| Notes::default()).unwrap();
+    assert_eq!(engine.handle().close(foreign), Err(HandleError::Stopped));
+    let verbs = |_: &mut Notes, out: &mut Outbox<'_>| {
+        let name = topic("t");
+        let publish = Publish::new(name.as_topic_name(), b"x");
+        assert_eq!(out.publish(foreign, publish), Err(PublishError::NoSuchLink));
+        assert_eq!(out.every(foreign, out.now(), WAIT), Err(VerbError::NoSuchLink));
+        assert_eq!(
+            out.accept(foreign, false, Properties::EMPTY, 0),
+            Err(VerbError::NoSuchLink)
+        );
+        assert!(out.take_session(foreign).is_none());
+        out.close(foreign);
+        out.abort(foreign);
+        out.refuse(foreign, ReasonCode::NotAuthorized);
+        out.pause_reading(foreign);
+        out.cancel_schedule(foreign);
+    };
+    engine.with(verbs).unwrap();
+    assert_eq!(engine.turn(Some(Duration::ZERO)).unwrap(), Turn::GoesOn);
+    let end = engine.shutdown(WAIT);
+    assert!(end.handlers[0].0.is_empty() && end.failed.is_empty());
+    assert_eq!((end.stats.links, end.stats.packets_out), (0, 0));
 }
 
 #[test]
