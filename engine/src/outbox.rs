@@ -11,7 +11,7 @@ use crate::connection::Tools;
 use crate::core::Core;
 use crate::link::{CloseWish, Link};
 use crate::schedule::Schedule;
-use crate::session::State;
+use crate::session::{State, said_by};
 use crate::{
     AckTicket, ConnectForm, LinkId, Message, OpenError, Plan, Publish, PublishError, SessionState, Shard,
     VerbError,
@@ -202,7 +202,9 @@ impl<'a> Outbox<'a> {
     /// Ends the connection with a reason: DISCONNECT with that code in 5.0, a mere close by a 3.1.1 server. A client
     /// link dials again by its plan. A Session Expiry Interval in its properties is in force from then on (v5 section
     /// 3.14.2.2.2); with one of 0 its session ends too. Properties with one that the standard forbids are left out: any
-    /// of a server (v5 `[MQTT-3.14.2-2]`), and one above 0 after a CONNECT without (v5 section 3.14.2.2.2).
+    /// of a server (v5 `[MQTT-3.14.2-2]`), and one above 0 after a CONNECT without (v5 section 3.14.2.2.2). So are
+    /// properties that DISCONNECT has not got, or for which the peer's Maximum Packet Size has no room. A reason that
+    /// is the other side's (v5 table 3-10) is said as 0x80; one that no DISCONNECT has is not said.
     pub fn disconnect(&mut self, link: LinkId, reason: ReasonCode, properties: Properties<'_>) {
         let Some((live, mut tools)) = self.core.connection(link.slot) else {
             return;
@@ -216,16 +218,28 @@ impl<'a> Outbox<'a> {
             Some(secs) if !is_client || !live.connection.session.may_set_expiry(secs) => Properties::EMPTY,
             _ => properties,
         };
-        let disconnect = Packet::Disconnect(Disconnect { reason, properties });
+        let said = said_by(is_client, reason);
+        let disconnect = |properties| {
+            Packet::Disconnect(Disconnect {
+                reason: said,
+                properties,
+            })
+        };
         // 3.1.1 knows one DISCONNECT only, the client's good-bye.
         let speakable = live.connection.session.version() == Version::V5
             || (live.is_client() && reason == ReasonCode::NORMAL_DISCONNECTION);
-        // Without room for it the peer sees the end of the stream instead.
-        let sent = speakable
-            && live.connection.session.is_up()
-            && live.connection.send_packet(&disconnect, &mut tools).is_ok();
+        let mut is_said = false;
+        if speakable && live.connection.session.is_up() {
+            let sent = live.connection.send_packet(&disconnect(properties), &mut tools);
+            is_said = sent.is_ok();
+            if matches!(sent, Err(VerbError::Invalid | VerbError::TooLarge)) {
+                // Without room for it the peer sees the end of the stream instead.
+                let bare = disconnect(Properties::EMPTY);
+                let _ = live.connection.send_packet(&bare, &mut tools);
+            }
+        }
         if let Some(secs) = properties.session_expiry_interval() {
-            live.connection.session.set_expiry(secs, sent);
+            live.connection.session.set_expiry(secs, is_said);
         }
         self.core
             .wish_close(link, CloseWish::Orderly(Some(reason)), false);

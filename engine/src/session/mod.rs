@@ -45,7 +45,7 @@ const fn violation(reason: ReasonCode, clause: &'static str, text: &'static str)
 }
 
 /// Whether table 3-10 of 5.0 keeps a reason of DISCONNECT for servers.
-pub(crate) fn is_for_servers(reason: ReasonCode) -> bool {
+fn is_for_servers(reason: ReasonCode) -> bool {
     use ReasonCode as Code;
     matches!(
         reason,
@@ -65,6 +65,20 @@ pub(crate) fn is_for_servers(reason: ReasonCode) -> bool {
             | Code::SubscriptionIdentifiersNotSupported
             | Code::WildcardSubscriptionsNotSupported
     )
+}
+
+/// A reason as that side may say it: one that table 3-10 of 5.0 keeps for the other is an unspecified error.
+pub(crate) fn said_by(is_client: bool, reason: ReasonCode) -> ReasonCode {
+    let others = if is_client {
+        is_for_servers(reason)
+    } else {
+        reason == ReasonCode::DisconnectWithWillMessage
+    };
+    if others {
+        ReasonCode::UnspecifiedError
+    } else {
+        reason
+    }
 }
 
 /// A Session Expiry Interval that never comes: v5 section 3.1.2.11.2.
@@ -289,11 +303,11 @@ impl Session {
         secs == 0 || !self.expires_at_once
     }
 
-    /// Client: the application has said so in DISCONNECT; `sent` is whether the server will hear it. Of a session that it is
+    /// Client: the application has said so in DISCONNECT; `is_said` is whether the server will hear it. Of a session that it is
     /// to end and does not hear of, this side's half expires at once.
-    pub(crate) fn set_expiry(&mut self, secs: u32, sent: bool) {
-        self.keeps &= secs > 0 || !sent;
-        if sent || secs == 0 {
+    pub(crate) fn set_expiry(&mut self, secs: u32, is_said: bool) {
+        self.keeps &= secs > 0 || !is_said;
+        if is_said || secs == 0 {
             self.expiry_secs = secs;
         }
     }

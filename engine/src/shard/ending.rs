@@ -11,7 +11,7 @@ use crate::driver::{Driver, Key};
 use crate::failure::Cause;
 use crate::link::{CloseWish, Link, Phase};
 use crate::parking::Parked;
-use crate::session::{Entry, Session, SessionState, is_for_servers};
+use crate::session::{Entry, Session, SessionState, said_by};
 use crate::{Disconnected, DropReason, Dropped, Event, Failure, Handler, Slug};
 
 /// A connection that held so long ends a row of failures: the next wait begins at the bottom again.
@@ -257,12 +257,7 @@ fn say_goodbye(link: &mut Link, cause: &Cause, tools: &mut crate::connection::To
         && session.is_up()
         && session.version() == Version::V5
     {
-        // Table 3-10 keeps these for servers.
-        let reason = if is_client && is_for_servers(reason) {
-            ReasonCode::UnspecifiedError
-        } else {
-            reason
-        };
+        let reason = said_by(is_client, reason);
         // Without room for it the peer sees the end of the stream instead.
         let _ = link
             .connection

@@ -11,6 +11,7 @@ mod devices;
 mod expiry;
 mod extremes;
 mod foreign;
+mod goodbye;
 mod held_acks;
 mod hostile;
 mod idle;
