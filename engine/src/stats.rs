@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleetwire_codec::PacketType;
 
-use crate::Stage;
+use crate::{Slug, Stage};
 
 /// One more than the highest packet type (v5 section 2.1.2).
 const PACKET_TYPES: usize = 16;
@@ -142,6 +142,8 @@ counters! {
         failed_tcp "Attempts that ended before TCP was connected, those that `on_dial` refused among them.";
         failed_tls "Attempts that ended in the TLS handshake; in the server role connections that did.";
         failed_connack "Attempts that ended between the transport and CONNACK, or with one that refuses.";
+        failed_timeout "Attempts that ended because their time was up, at whatever stage; they are counted with the stage too.";
+        failed_refused "Attempts that the other side refused: nobody listened, or CONNACK said no. They are counted with the stage too.";
         disconnected "Connections that ended after the application had heard of them.";
         bytes_in "Bytes received from sockets.";
         bytes_out "Bytes handed to sockets.";
@@ -167,13 +169,20 @@ counters! {
 
 impl Counters {
     /// An attempt has failed.
-    pub(crate) fn failed(&self, stage: Stage) {
+    pub(crate) fn failed(&self, stage: Stage, slug: Slug) {
         let counter = match stage {
             Stage::Dial | Stage::Tcp => &self.failed_tcp,
             Stage::Tls => &self.failed_tls,
             Stage::Connack | Stage::Up => &self.failed_connack,
         };
         counter.add(1);
+        match slug {
+            Slug::TCP_TIMEOUT | Slug::TLS_TIMEOUT | Slug::CONNACK_TIMEOUT | Slug::CONNECT_TIMEOUT => {
+                self.failed_timeout.add(1)
+            }
+            Slug::TCP_REFUSED | Slug::CONNACK_REFUSED | Slug::THROTTLED => self.failed_refused.add(1),
+            _ => {}
+        }
     }
 
     /// The shard is gone, and all that it held with it.
@@ -259,6 +268,32 @@ mod tests {
         assert_eq!(of(PacketType::Auth), (1, 2));
         assert_eq!(of(PacketType::Pingreq), (0, 1));
         assert_eq!(of(PacketType::Publish), (0, 0));
+    }
+
+    #[test]
+    fn an_attempt_that_failed_is_counted_by_its_stage_and_by_its_outcome() {
+        let counters = [Counters::default()];
+        let failed = |stage, slug| {
+            counters[0].failed(stage, slug);
+            let stats = sum(&counters);
+            [
+                stats.failed_tcp,
+                stats.failed_tls,
+                stats.failed_connack,
+                stats.failed_timeout,
+                stats.failed_refused,
+            ]
+        };
+        assert_eq!(failed(Stage::Tcp, Slug::TCP_REFUSED), [1, 0, 0, 0, 1]);
+        assert_eq!(failed(Stage::Tcp, Slug::TCP_TIMEOUT), [2, 0, 0, 1, 1]);
+        assert_eq!(failed(Stage::Dial, Slug::DIAL_REFUSED), [3, 0, 0, 1, 1]);
+        assert_eq!(failed(Stage::Tls, Slug::TLS_TIMEOUT), [3, 1, 0, 2, 1]);
+        assert_eq!(failed(Stage::Tls, Slug::CLOSED_IN_HANDSHAKE), [3, 2, 0, 2, 1]);
+        assert_eq!(failed(Stage::Connack, Slug::CONNACK_TIMEOUT), [3, 2, 1, 3, 1]);
+        assert_eq!(failed(Stage::Connack, Slug::THROTTLED), [3, 2, 2, 3, 2]);
+        assert_eq!(failed(Stage::Connack, Slug::CONNACK_REFUSED), [3, 2, 3, 3, 3]);
+        // Server role.
+        assert_eq!(failed(Stage::Connack, Slug::CONNECT_TIMEOUT), [3, 2, 4, 4, 3]);
     }
 
     // v5 [MQTT-3.1.2-22], v3.1.1 [MQTT-3.1.2-24].

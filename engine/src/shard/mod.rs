@@ -213,7 +213,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             let counters = &self.core.counters;
             match &event {
                 Event::Acked(_) | Event::Refused(_) | Event::Dropped(_) => counters.in_flight.sub(1),
-                Event::Failed(failure) => counters.failed(failure.stage),
+                Event::Failed(failure) => counters.failed(failure.stage, failure.slug),
                 Event::Disconnected(_) => counters.disconnected.add(1),
                 _ => {}
             }
