@@ -174,7 +174,9 @@ pub struct Due {
     pub missed: u64,
 }
 
-/// A received PUBLISH, borrowed from the block that the network was read into.
+/// A received PUBLISH, borrowed from the block that the network was read into. It derefs to the packet: topic, payload, QoS,
+/// RETAIN, DUP, packet identifier and properties, of a client with the
+/// [Subscription Identifiers](Properties::subscription_identifiers) of its subscriptions that match.
 #[derive(Debug)]
 pub struct Message<'a> {
     publish: Publish<'a>,

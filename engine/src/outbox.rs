@@ -376,15 +376,20 @@ impl<'a> Outbox<'a> {
     }
 
     /// Server role: CONNACK with a reason that refuses, in the words of the client's version, and the end of the
-    /// connection.
+    /// connection. Without a CONNECT so far it is the end alone; one that was accepted already is
+    /// [disconnected](Self::disconnect) with that reason. A client link is left alone.
     pub fn refuse(&mut self, link: LinkId, reason: ReasonCode) {
-        if let Some(live) = self.core.links.get_mut(link) {
-            let version = live.connection.session.version();
-            let connack = Connack::refused(reason, version);
-            // If it cannot be sent the close alone has to say it.
-            let _ = self.answer_connect(link, &connack);
-            self.core.wish_close(link, CloseWish::Orderly(Some(reason)), true);
+        let Some(live) = self.core.links.get_mut(link).filter(|live| !live.is_client()) else {
+            return;
+        };
+        if live.connection.session.is_up() {
+            return self.disconnect(link, reason, Properties::EMPTY);
         }
+        let version = live.connection.session.version();
+        let connack = Connack::refused(reason, version);
+        // If it cannot be sent the close alone has to say it.
+        let _ = self.answer_connect(link, &connack);
+        self.core.wish_close(link, CloseWish::Orderly(Some(reason)), true);
     }
 
     /// Sends AUTH, a step of an authentication whose method the CONNECT has named (v5 section 4.12): a client's before

@@ -49,7 +49,9 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// MQTT 5.0 properties; left out on a 3.1.1 connection.
+    /// MQTT 5.0 properties; left out on a 3.1.1 connection. A server says with one or several Subscription Identifiers which of
+    /// the client's subscriptions the message matches (v5 section 3.3.4); of a client they are
+    /// [`Invalid`](crate::PublishError::Invalid).
     #[must_use]
     pub fn properties(mut self, properties: Properties<'a>) -> Self {
         self.properties = properties;

@@ -13,6 +13,8 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Side {
     plan: Option<Plan>,
     says: Option<(ReasonCode, PropertiesBuf)>,
+    /// By `refuse`.
+    refuses: bool,
     heard: Option<(Slug, Option<ReasonCode>)>,
 }
 
@@ -21,6 +23,9 @@ impl Side {
         let Some((reason, properties)) = &self.says else {
             return;
         };
+        if self.refuses {
+            return out.refuse(at.link, *reason);
+        }
         // The first one counts.
         for reason in [*reason, ReasonCode::NORMAL_DISCONNECTION, ReasonCode::Banned] {
             out.disconnect(at.link, reason, properties.as_properties());
@@ -51,14 +56,17 @@ impl Handler for Side {
     }
 }
 
-/// What the other side hears.
-fn hears(client_says: bool, reason: ReasonCode, properties: PropertiesBuf) -> (Slug, Option<ReasonCode>) {
+type Heard = (Slug, Option<ReasonCode>);
+
+/// What the other side hears of what is said once the connection is up.
+fn hears(client_says: bool, refuses: bool, reason: ReasonCode, properties: PropertiesBuf) -> Option<Heard> {
     let mut sim = Sim::new(1);
     let server = Engine::builder().listen(sim.listener("10.0.0.1:1883".parse().unwrap()), None, 0);
     let mut way = Way::tcp("10.0.0.1", 1883);
     way.resolve().unwrap();
     let mut speaker = Some(Side {
         says: Some((reason, properties)),
+        refuses,
         ..Side::default()
     });
     let mut listener = Some(Side::default());
@@ -76,7 +84,7 @@ fn hears(client_says: bool, reason: ReasonCode, properties: PropertiesBuf) -> (S
         .unwrap();
     sim.run_for(SECOND).unwrap();
     let other = if client_says { &server } else { &client };
-    other.with_handler(0, |side| side.heard).unwrap().unwrap()
+    other.with_handler(0, |side| side.heard).unwrap()
 }
 
 // v5 section 3.14.2.1, table 3-10, and [MQTT-3.14.2-1].
@@ -119,7 +127,21 @@ fn a_disconnect_is_said_as_well_as_it_can_be() {
             Some(_) => Slug::DISCONNECTED_BY_PEER,
             None => Slug::CONNECTION_LOST,
         };
-        let got = hears(client_says, reason, properties);
-        assert_eq!(got, (slug, heard), "{reason}, of the client: {client_says}");
+        let got = hears(client_says, false, reason, properties);
+        assert_eq!(got, Some((slug, heard)), "{reason}, of the client: {client_says}");
     }
+}
+
+#[test]
+fn a_refusal_after_the_accept_is_a_disconnect_and_on_a_client_nothing() {
+    let refuse = |client_says, reason| {
+        let none = PropertiesBuf::new(Carrier::Disconnect);
+        hears(client_says, true, reason, none)
+    };
+    let heard = Some((Slug::DISCONNECTED_BY_PEER, Some(ReasonCode::ServerBusy)));
+    assert_eq!(refuse(false, ReasonCode::ServerBusy), heard);
+    // A reason of CONNACK alone.
+    let silent = Some((Slug::CONNECTION_LOST, None));
+    assert_eq!(refuse(false, ReasonCode::BadUserNameOrPassword), silent);
+    assert_eq!(refuse(true, ReasonCode::ServerBusy), None);
 }
