@@ -82,8 +82,9 @@ impl Packets {
 
 macro_rules! counters {
     (sums { $($name:ident $doc:literal;)* } most { $($most:ident $most_doc:literal;)* }) => {
-        /// Counters of one shard.
+        /// Counters of one shard, on lines of the cache that no other shard writes to.
         #[derive(Debug, Default)]
+        #[repr(align(128))]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)*
             $(pub(crate) $most: Counter,)*
@@ -105,7 +106,7 @@ macro_rules! counters {
             pub packets_out: u64,
             /// The least time in microseconds that a server still had to wait for a client of this engine, when the client
             /// ended a silence that was longer than its keep-alive: the server may close the connection one and a half
-            /// keep-alives after the packet before (v5 [MQTT-3.1.2-22], v3.1.1 [MQTT-3.1.2-24]). A client that sends
+            /// keep-alives after the packet before (v5 `[MQTT-3.1.2-22]`, v3.1.1 `[MQTT-3.1.2-24]`). A client that sends
             /// nothing else has half of its keep-alive left when its PINGREQ is due. Negative when the packet came after that
             /// moment; `None` while there was no such silence.
             ///
@@ -163,7 +164,7 @@ counters! {
     }
     most {
         lag_us_max "The most that a deadline was late, in microseconds, on any shard: how long a pass took meanwhile.";
-        keep_alive_late_us_max "The most that a client's packet came after its keep-alive had passed in silence, in microseconds: how late a PINGREQ was (v5 [MQTT-3.1.2-20], v3.1.1 [MQTT-3.1.2-23]).";
+        keep_alive_late_us_max "The most that a client's packet came after its keep-alive had passed in silence, in microseconds: how late a PINGREQ was (v5 `[MQTT-3.1.2-20]`, v3.1.1 `[MQTT-3.1.2-23]`).";
     }
 }
 
