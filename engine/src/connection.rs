@@ -243,6 +243,7 @@ impl Connection {
     pub(crate) fn request<'p>(
         &mut self,
         kind: Kind,
+        filters: usize,
         tools: &mut Tools<'_>,
         packet: impl FnOnce(PacketId) -> Packet<'p>,
     ) -> Result<PacketId, VerbError> {
@@ -251,7 +252,7 @@ impl Connection {
         }
         let entry = Entry {
             kind,
-            token: 0,
+            token: filters as u64,
             intended: tools.now,
             sent: tools.now,
             kept: None,

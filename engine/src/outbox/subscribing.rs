@@ -67,19 +67,20 @@ impl Outbox<'_> {
         filters: impl Iterator<Item = (TopicFilter<'f>, SubscriptionOptions)>,
         properties: Properties<'_>,
     ) -> Result<PacketId, VerbError> {
-        let mut list = FiltersBuf::new();
+        let (mut list, mut count) = (FiltersBuf::new(), 0);
         let (live, _) = self.live(link)?;
         let session = &live.connection.session;
         let mut refused =
             live.is_client() && session.is_up() && !session.peer_takes_identifiers_of(&properties);
         for (filter, options) in filters {
+            count += 1;
             refused |= !session.peer_takes_filter(filter);
             list.push(filter, options).map_err(|_| VerbError::Invalid)?;
         }
         if refused {
             return Err(VerbError::Refused);
         }
-        self.request(link, Kind::Subscribe, |packet_id| {
+        self.request(link, Kind::Subscribe, count, |packet_id| {
             Packet::Subscribe(Subscribe {
                 packet_id,
                 properties,
@@ -97,7 +98,7 @@ impl Outbox<'_> {
         for filter in filters {
             list.push(*filter).map_err(|_| VerbError::Invalid)?;
         }
-        self.request(link, Kind::Unsubscribe, |packet_id| {
+        self.request(link, Kind::Unsubscribe, filters.len(), |packet_id| {
             Packet::Unsubscribe(Unsubscribe {
                 packet_id,
                 properties: Properties::EMPTY,
@@ -110,13 +111,14 @@ impl Outbox<'_> {
         &mut self,
         link: LinkId,
         kind: Kind,
+        filters: usize,
         packet: impl FnOnce(PacketId) -> Packet<'p>,
     ) -> Result<PacketId, VerbError> {
         let (live, mut tools) = self.live(link)?;
         if !live.is_client() {
             return Err(VerbError::Invalid);
         }
-        let requested = live.connection.request(kind, &mut tools, packet);
+        let requested = live.connection.request(kind, filters, &mut tools, packet);
         if requested == Err(VerbError::Full) {
             self.core.note_full(link.slot);
         }

@@ -43,6 +43,7 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) kind: Kind,
+    /// The publish's; of SUBSCRIBE and UNSUBSCRIBE the number of their filters.
     pub(crate) token: u64,
     pub(crate) intended: Instant,
     pub(crate) sent: Instant,
@@ -50,6 +51,13 @@ pub(crate) struct Entry {
     pub(crate) kept: Option<Kept>,
     /// It was not sent on the present connection.
     pub(crate) waits: bool,
+}
+
+impl Entry {
+    /// Whether it is a SUBSCRIBE or UNSUBSCRIBE of so many filters.
+    pub(crate) fn has_filters(&self, count: usize) -> bool {
+        self.token == count as u64
+    }
 }
 
 /// An encoded PUBLISH, with DUP set already.

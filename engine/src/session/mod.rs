@@ -68,6 +68,13 @@ fn is_for_servers(reason: ReasonCode) -> bool {
     )
 }
 
+/// Whoever looks up the code of a filter by its place would find another's, or none.
+const MISCOUNTED: Violation = violation(
+    ReasonCode::ProtocolError,
+    "v5 [MQTT-3.8.4-6], [MQTT-3.11.3-1]",
+    "a SUBACK or UNSUBACK without one code for each filter",
+);
+
 /// A reason as that side may say it: one that table 3-10 of 5.0 keeps for the other is an unspecified error.
 pub(crate) fn said_by(is_client: bool, reason: ReasonCode) -> ReasonCode {
     let others = if is_client {
@@ -293,12 +300,18 @@ impl Session {
     fn handle_as_client<'a>(&mut self, packet: Packet<'a>) -> Result<Meaning<'a>, Violation> {
         Ok(match packet {
             Packet::Suback(suback) => match self.in_flight.remove(suback.packet_id, Kind::Subscribe) {
-                Some(_) => Meaning::Subscribed(suback),
+                Some(entry) if entry.has_filters(suback.codes.len()) => Meaning::Subscribed(suback),
+                Some(_) => return Err(MISCOUNTED),
                 None => Meaning::Nothing,
             },
             Packet::Unsuback(unsuback) => {
+                // 3.1.1 has no codes in it.
+                let codes = (self.version == Version::V5).then_some(unsuback.codes.len());
                 match self.in_flight.remove(unsuback.packet_id, Kind::Unsubscribe) {
-                    Some(_) => Meaning::Unsubscribed(unsuback),
+                    Some(entry) if codes.is_none_or(|codes| entry.has_filters(codes)) => {
+                        Meaning::Unsubscribed(unsuback)
+                    }
+                    Some(_) => return Err(MISCOUNTED),
                     None => Meaning::Nothing,
                 }
             }

@@ -285,3 +285,52 @@ fn an_authentication_takes_turns_before_the_connack() {
     assert_eq!(session.state(), State::Deciding);
     assert!(session.has_method(&asked.as_properties()) && !session.has_method(&Properties::EMPTY));
 }
+
+#[test]
+fn an_answer_has_one_code_for_each_filter() {
+    // v5 [MQTT-3.8.4-6], [MQTT-3.11.3-1]; v3.1.1 [MQTT-3.8.4-5].
+    let now = Instant::now();
+    for version in [Version::V5, Version::V311] {
+        for codes in [&[0][..], &[0, 1], &[0, 1, 2]] {
+            for kind in [Kind::Subscribe, Kind::Unsubscribe] {
+                let mut session = Session::client(&connect(version, 0), None, now);
+                handle(&mut session, Packet::Connack(Connack::accepted(false))).unwrap();
+                let asked = Entry {
+                    kind,
+                    token: 2,
+                    ..entry(now)
+                };
+                let packet_id = session.begin(asked).unwrap();
+                let properties = Properties::EMPTY;
+                let answer = match (kind, version) {
+                    (Kind::Subscribe, _) => Packet::Suback(Suback {
+                        packet_id,
+                        properties,
+                        codes,
+                    }),
+                    (_, Version::V5) => Packet::Unsuback(Unsuback {
+                        packet_id,
+                        properties,
+                        codes,
+                    }),
+                    (_, Version::V311) => Packet::Unsuback(Unsuback {
+                        packet_id,
+                        properties,
+                        codes: &[],
+                    }),
+                };
+                let whole = codes.len() == 2 || (kind, version) == (Kind::Unsubscribe, Version::V311);
+                match handle(&mut session, answer) {
+                    Ok(Meaning::Subscribed(_) | Meaning::Unsubscribed(_)) => assert!(whole, "{answer:?}"),
+                    Err(violation) => {
+                        assert!(!whole, "{answer:?}");
+                        assert_eq!(violation.reason, ReasonCode::ProtocolError);
+                    }
+                    other => panic!("{other:?}"),
+                }
+                // Answered once.
+                assert!(matches!(handle(&mut session, answer), Ok(Meaning::Nothing)));
+            }
+        }
+    }
+}
