@@ -23,12 +23,15 @@ use self::states::{Settled, Step, absorb, encrypt, queue_close};
 use crate::{
     diagnosis::{self, Role},
     error::TlsError,
+    key_block::{KeyBlock, keeping},
     records::{Framing, PLAIN_LEN_MAX, RECORD_LEN_MAX, Scratch},
 };
 
 /// A rustls connection of either side.
 pub(crate) struct Connection {
     side: Side,
+    /// TLS 1.2: what rustls has derived and will ask for again at the hand-over.
+    key_block: Option<Box<KeyBlock>>,
     /// Bytes at the front of the unconsumed ones that rustls has seen already: the beginning of a handshake message.
     pending: usize,
 }
@@ -76,6 +79,7 @@ impl Connection {
     ) -> Result<Self, Error> {
         Ok(Self {
             side: Side::Client(UnbufferedClientConnection::new(config, name)?),
+            key_block: None,
             pending: 0,
         })
     }
@@ -83,6 +87,7 @@ impl Connection {
     pub(crate) fn server(config: Arc<rustls::ServerConfig>) -> Result<Self, Error> {
         Ok(Self {
             side: Side::Server(UnbufferedServerConnection::new(config)?),
+            key_block: None,
             pending: 0,
         })
     }
@@ -110,10 +115,11 @@ impl Connection {
     /// Ends rustls's part: the version, and the keys with the sequence numbers that it had reached. rustls refuses while
     /// it has something to send, or when the configuration does not allow it. A client's part of it stays for tickets if
     /// they are wanted and can come: in TLS 1.2 they are a part of the handshake.
-    pub(crate) fn into_secrets(self, wants_tickets: bool) -> Result<HandedOver, Error> {
+    pub(crate) fn into_secrets(mut self, wants_tickets: bool) -> Result<HandedOver, Error> {
         Ok(match self.side {
             Side::Client(client) => {
-                let (secrets, kernel) = client.dangerous_into_kernel_connection()?;
+                let (secrets, kernel) =
+                    keeping(&mut self.key_block, || client.dangerous_into_kernel_connection())?;
                 let version = kernel.protocol_version();
                 let may_come = wants_tickets && version == ProtocolVersion::TLSv1_3;
                 HandedOver {
@@ -123,7 +129,8 @@ impl Connection {
                 }
             }
             Side::Server(server) => {
-                let (secrets, kernel) = server.dangerous_into_kernel_connection()?;
+                let (secrets, kernel) =
+                    keeping(&mut self.key_block, || server.dangerous_into_kernel_connection())?;
                 HandedOver {
                     version: kernel.protocol_version(),
                     secrets,
@@ -131,6 +138,11 @@ impl Connection {
                 }
             }
         })
+    }
+
+    /// Lets go of what only a hand-over needs.
+    pub(crate) fn stay(&mut self) {
+        self.key_block = None;
     }
 
     /// Turns a failure into the error for the caller.
@@ -297,8 +309,14 @@ impl Connection {
         // `consumed` is a sum of what rustls discarded, which is never more than it was given.
         let rest = records.get_mut(consumed..).unwrap_or_default();
         match &mut self.side {
-            Side::Client(client) => absorb(client.process_tls_records(rest), scratch, out),
-            Side::Server(server) => absorb(server.process_tls_records(rest), scratch, out),
+            Side::Client(client) => {
+                let status = keeping(&mut self.key_block, || client.process_tls_records(rest));
+                absorb(status, scratch, out)
+            }
+            Side::Server(server) => {
+                let status = keeping(&mut self.key_block, || server.process_tls_records(rest));
+                absorb(status, scratch, out)
+            }
         }
     }
 }

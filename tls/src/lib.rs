@@ -98,6 +98,7 @@ mod handshake;
 mod hello;
 mod identity;
 mod info;
+mod key_block;
 mod key_log;
 mod provider;
 mod reader;

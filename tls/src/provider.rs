@@ -7,7 +7,7 @@ use rustls::crypto::{
     aws_lc_rs::{self, kx_group},
 };
 
-use crate::ConfigError;
+use crate::{ConfigError, key_block::keeping_suite};
 
 /// Which parts of the provider a configuration uses.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +66,9 @@ pub(crate) fn provider(parameters: &Parameters) -> Result<Arc<CryptoProvider>, C
             .iter()
             .map(suite)
             .collect::<Result<_, _>>()?;
+    }
+    for suite in &mut provider.cipher_suites {
+        *suite = keeping_suite(*suite);
     }
     let groups = match parameters.key_exchange_groups.as_slice() {
         [] => &[

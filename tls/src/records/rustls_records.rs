@@ -16,7 +16,8 @@ pub(crate) struct RustlsRecords {
 
 impl RustlsRecords {
     /// Takes over a connection whose handshake is complete.
-    pub(crate) fn new(connection: Box<Connection>) -> Self {
+    pub(crate) fn new(mut connection: Box<Connection>) -> Self {
+        connection.stay();
         Self { connection }
     }
 }
