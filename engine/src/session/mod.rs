@@ -1,7 +1,7 @@
 //! The MQTT session, client and server role, as one machine without I/O.
 //!
 //! Two inputs, a decoded packet with the time ([`Session::handle`]) and the time alone ([`Session::handle_timeout`]);
-//! what is to be sent is built with [`Session::begin_publish`] and its kin and encoded by the connection, which then
+//! what is to be sent is built with [`Session::prepare_publish`] and its kin and encoded by the connection, which then
 //! calls [`Session::sent`]. [`Session::deadline`] says when the next time-out is due. Nothing in here knows a socket,
 //! a buffer or a clock.
 
@@ -14,6 +14,7 @@ mod rare;
 mod received;
 mod state;
 mod timing;
+mod violation;
 
 use std::time::{Duration, Instant};
 
@@ -32,68 +33,8 @@ pub use state::SessionState;
 
 use rare::Rare;
 use received::Received;
-
-/// A rule that the peer broke, with the clause and the reason code that answers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Violation {
-    pub(crate) reason: ReasonCode,
-    pub(crate) clause: &'static str,
-    pub(crate) text: &'static str,
-}
-
-const fn violation(reason: ReasonCode, clause: &'static str, text: &'static str) -> Violation {
-    Violation { reason, clause, text }
-}
-
-/// Whether table 3-10 of 5.0 keeps a reason of DISCONNECT for servers.
-fn is_for_servers(reason: ReasonCode) -> bool {
-    use ReasonCode as Code;
-    matches!(
-        reason,
-        Code::NotAuthorized
-            | Code::ServerBusy
-            | Code::ServerShuttingDown
-            | Code::KeepAliveTimeout
-            | Code::SessionTakenOver
-            | Code::TopicFilterInvalid
-            | Code::RetainNotSupported
-            | Code::QoSNotSupported
-            | Code::UseAnotherServer
-            | Code::ServerMoved
-            | Code::SharedSubscriptionsNotSupported
-            | Code::ConnectionRateExceeded
-            | Code::MaximumConnectTime
-            | Code::SubscriptionIdentifiersNotSupported
-            | Code::WildcardSubscriptionsNotSupported
-    )
-}
-
-/// Whoever looks up the code of a filter by its place would find another's, or none.
-const MISCOUNTED: Violation = violation(
-    ReasonCode::ProtocolError,
-    "v5 [MQTT-3.8.4-6], [MQTT-3.11.3-1]",
-    "a SUBACK or UNSUBACK without one code for each filter",
-);
-
-/// A reason as that side may say it: one that table 3-10 of 5.0 keeps for the other is an unspecified error.
-pub(crate) fn said_by(is_client: bool, reason: ReasonCode) -> ReasonCode {
-    let others = if is_client {
-        is_for_servers(reason)
-    } else {
-        reason == ReasonCode::DisconnectWithWillMessage
-    };
-    if others {
-        ReasonCode::UnspecifiedError
-    } else {
-        reason
-    }
-}
-
-const WRONG_SIDE: Violation = violation(
-    ReasonCode::ProtocolError,
-    "v5 table 3-10",
-    "a DISCONNECT with a reason that is the other side's",
-);
+use violation::{MISCOUNTED, WRONG_SIDE, is_for_servers, violation};
+pub(crate) use violation::{Violation, said_by};
 
 /// What a packet means to the connection.
 #[derive(Debug)]
