@@ -3,7 +3,7 @@
 //! Of records the fastest turn is printed: on a machine that others use too, that is what the work takes by itself. A turn
 //! is short, so that some of them are not interrupted. Handshakes differ among themselves, by the numbers that they draw:
 //! of them it is the one that a quarter is faster than. Some are done in a row, and the first of them is not counted: it
-//! finds the caches full of what another library has just done.
+//! finds the caches full of what another has just done, and which other that is changes from turn to turn.
 
 use crate::handshake::{self, Who};
 use crate::records::{Case, SIZES, Sessions, open_cases, peek_case, seal_cases};
@@ -65,9 +65,14 @@ pub(crate) fn print() {
 
 /// The nanoseconds of one iteration of each: of the run that such a part of the runs is faster than.
 fn turns(mut cases: Vec<Case<'_>>, count: u64, in_a_row: usize, faster: f64) -> Vec<f64> {
-    let mut took = vec![Vec::with_capacity(RUNS); cases.len()];
+    let cases_len = cases.len();
+    let mut took = vec![Vec::with_capacity(RUNS); cases_len];
     for turn in 0..=RUNS / in_a_row {
-        for ((_, run), took) in cases.iter_mut().zip(&mut took) {
+        for step in 0..cases_len {
+            // Forwards and backwards, and each is the first at times: none always follows the same other one.
+            let step = if turn % 2 == 0 { step } else { cases_len - step };
+            let case = (turn / 2 + step) % cases_len;
+            let ((_, run), took) = (&mut cases[case], &mut took[case]);
             if in_a_row > 1 {
                 run(count);
             }
