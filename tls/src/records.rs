@@ -46,13 +46,15 @@ pub(crate) trait Records: Send {
         out: &mut Vec<u8>,
     ) -> Result<Opened, TlsError>;
 
-    /// Seals `plain` of `block` where it lies, using the room around it that [`Self::framing`] asks for.
+    /// Seals the plaintext in `range` of `block` where it lies, using the room around it that [`Self::framing`] asks
+    /// for; then `range` is what to send. (It is written before the work: an answer that is written in two pieces right
+    /// before it is read in one has to be waited for, which is 3 % of a small record.)
     fn seal(
         &mut self,
         scratch: &mut Scratch,
         block: &mut [u8],
-        plain: Range<usize>,
-    ) -> Result<Range<usize>, TlsError>;
+        range: &mut Range<usize>,
+    ) -> Result<(), TlsError>;
 
     /// The room that `seal` needs.
     fn framing(&self) -> Framing;

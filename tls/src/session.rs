@@ -159,16 +159,17 @@ impl TlsSession {
         block: &mut [u8],
         plain: Range<usize>,
     ) -> Result<Range<usize>, TlsError> {
+        let mut range = plain;
         if self.sent_close_notify {
             return Err(closed());
         }
         let sealed = match &mut self.state {
-            State::Established(records) => records.seal(scratch, block, plain),
+            State::Established(records) => records.seal(scratch, block, &mut range),
             State::Handshake(_) | State::AwaitHello(_) => return Err(too_early()),
             State::Failed(error) => return Err((**error).clone()),
         };
         match sealed {
-            Ok(range) => {
+            Ok(()) => {
                 self.info = None;
                 Ok(range)
             }

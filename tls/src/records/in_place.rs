@@ -285,8 +285,9 @@ impl Records for InPlaceRecords {
         &mut self,
         scratch: &mut Scratch,
         block: &mut [u8],
-        plain: Range<usize>,
-    ) -> Result<Range<usize>, TlsError> {
+        range: &mut Range<usize>,
+    ) -> Result<(), TlsError> {
+        let plain = range.clone();
         let framing = self.framing();
         let place = plain
             .start
@@ -297,7 +298,7 @@ impl Records for InPlaceRecords {
             return Err(diagnosis::no_room());
         };
         if plain.is_empty() {
-            return Ok(plain);
+            return Ok(());
         }
         if self.tx.are_exhausted() {
             if self.format.is_tls12() {
@@ -311,6 +312,7 @@ impl Records for InPlaceRecords {
             self.update_tx(scratch, room).map_err(broken)?;
             start -= KEY_UPDATE_RECORD_LEN;
         }
+        *range = start..end;
         let context = scratch.contexts.get(&self.tx).map_err(broken)?;
         let sequence = self.tx.next_sequence().map_err(broken)?;
         let record = block
@@ -318,8 +320,7 @@ impl Records for InPlaceRecords {
             .unwrap_or_default();
         self.format
             .seal(&self.tx, sequence, context, APPLICATION_DATA, record)
-            .map_err(broken)?;
-        Ok(start..end)
+            .map_err(broken)
     }
 
     fn framing(&self) -> Framing {

@@ -42,11 +42,13 @@ impl Records for RustlsRecords {
         &mut self,
         scratch: &mut Scratch,
         block: &mut [u8],
-        plain: Range<usize>,
-    ) -> Result<Range<usize>, TlsError> {
-        self.connection
-            .seal(scratch, block, plain, self.framing())
-            .map_err(|failure| self.connection.diagnose(failure, None))
+        range: &mut Range<usize>,
+    ) -> Result<(), TlsError> {
+        *range = self
+            .connection
+            .seal(scratch, block, range.clone(), self.framing())
+            .map_err(|failure| self.connection.diagnose(failure, None))?;
+        Ok(())
     }
 
     fn framing(&self) -> Framing {

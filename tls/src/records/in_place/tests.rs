@@ -108,7 +108,8 @@ impl End {
         let mut block = vec![0; framing.head + plain.len() + framing.tail];
         let place = framing.head..framing.head + plain.len();
         block[place.clone()].copy_from_slice(plain);
-        let range = self.records.seal(&mut self.scratch, &mut block, place)?;
+        let mut range = place;
+        self.records.seal(&mut self.scratch, &mut block, &mut range)?;
         Ok(block[range].to_vec())
     }
 
@@ -168,9 +169,10 @@ fn nothing_is_moved() {
         let mut block = vec![0xee; 1000];
         let place = 200..300;
         block[place.clone()].copy_from_slice(&[7; 100]);
-        let range = client
+        let mut range = place.clone();
+        client
             .records
-            .seal(&mut client.scratch, &mut block, place.clone())
+            .seal(&mut client.scratch, &mut block, &mut range)
             .unwrap();
         assert_eq!(
             range,
