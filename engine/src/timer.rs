@@ -34,10 +34,14 @@ impl Timers {
         self.heap.peek().map(|Reverse((at, _))| at.instant())
     }
 
+    /// An entry is due.
+    pub(crate) fn is_due(&self, now: Moment) -> bool {
+        self.heap.peek().is_some_and(|Reverse((at, _))| *at <= now)
+    }
+
     /// An entry that is due. The link ignores it unless it is the one that it is armed with.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Moment, LinkId)> {
-        let Reverse((at, _)) = self.heap.peek()?;
-        if *at > now.into() {
+        if !self.is_due(now.into()) {
             return None;
         }
         self.heap.pop().map(|Reverse(entry)| entry)

@@ -55,6 +55,8 @@ pub(crate) struct ShardLoop<H, D> {
     listeners: Vec<ListenerOptions>,
     stop: Stop,
     accept_again: Option<Instant>,
+    /// How many links there were, and how many were being accepted, when it was last decided whether to accept.
+    regulated_at: Option<(usize, usize)>,
 }
 
 /// What handles send.
@@ -88,6 +90,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             listeners,
             stop: Stop::No,
             accept_again: None,
+            regulated_at: None,
         }
     }
 
@@ -110,14 +113,21 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// All of a pass but its completions; true when a shutdown is complete.
     pub(crate) fn work(&mut self) -> bool {
-        self.take_commands();
-        self.fire_timers();
-        self.dial();
-        self.look_again();
-        self.flush();
+        let quiet = self.is_quiet();
+        if !quiet {
+            self.take_commands();
+            self.fire_timers();
+            self.dial();
+            self.look_again();
+            self.flush();
+        }
         // After everything of the pass, what timers brought included, and before the wait.
         self.handler
             .on_turn(self.core.now, &mut Outbox::new(&mut self.core));
+        if quiet && self.core.dirty.is_empty() {
+            self.report();
+            return false;
+        }
         self.flush();
         let complete = self.drained();
         self.regulate_accepting();
@@ -128,6 +138,23 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             *self.inlets.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
         }
         complete && self.inlets.commands.is_empty()
+    }
+
+    /// Receiving is all that there was since the last pass, and it has led to nothing: with thousands of connections
+    /// that take turns this is most passes, and what a pass costs is shared by few messages.
+    fn is_quiet(&self) -> bool {
+        let core = &self.core;
+        core.dirty.is_empty()
+            && core.again.is_empty()
+            && core.starved.is_empty()
+            && core.waiting.is_empty()
+            && core.dialer.queue.is_empty()
+            && self.accept_again.is_none()
+            && self.regulated_at == Some((core.links.len(), core.accepting))
+            && self.stop == Stop::No
+            && self.inlets.commands.is_empty()
+            && self.inlets.stops.is_empty()
+            && !core.timers.is_due(core.moment)
     }
 
     /// Waits for something to do, at the longest until `latest`, and takes every completion that is ready then.
@@ -163,25 +190,26 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// When [`wait`](Self::wait) is to return though nothing is ready.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        let drain = match self.stop {
-            Stop::No => None,
-            Stop::Draining(until) | Stop::Closing(until) => Some(until.min(self.core.now + DRAIN_CHECK)),
-        };
-        let commands = (!self.inlets.commands.is_empty() && self.takes_commands()).then_some(self.core.now);
-        let again = (!self.core.again.is_empty()).then_some(self.core.now);
-        let starved = (!self.core.starved.is_empty()).then(|| self.core.now + STARVED_CHECK);
-        [
-            self.core.timers.next(),
-            self.next_dial(),
-            drain,
-            commands,
-            self.accept_again,
-            again,
-            starved,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let now = self.core.now;
+        let mut at = self.core.timers.next();
+        let mut also = |other: Instant| at = Some(at.map_or(other, |at| at.min(other)));
+        if let Some(dial) = self.next_dial() {
+            also(dial);
+        }
+        if let Stop::Draining(until) | Stop::Closing(until) = self.stop {
+            also(until.min(now + DRAIN_CHECK));
+        }
+        let commands = !self.inlets.commands.is_empty() && self.takes_commands();
+        if commands || !self.core.again.is_empty() {
+            also(now);
+        }
+        if !self.core.starved.is_empty() {
+            also(now + STARVED_CHECK);
+        }
+        if let Some(accept) = self.accept_again {
+            also(accept);
+        }
+        at
     }
 
     fn complete(&mut self, completion: Completion<D::Incoming>) {
@@ -261,6 +289,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
         self.core.take_up_waiting();
         let core = &self.core;
+        self.regulated_at = Some((core.links.len(), core.accepting));
         let room = core.accepting < core.limits.handshakes_max && core.links.len() < core.limits.links_max;
         self.driver
             .set_accepting(room && !core.draining && self.accept_again.is_none());

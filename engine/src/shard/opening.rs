@@ -243,6 +243,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let Some(id) = self.core.ids.reserve() else {
             // Handles have reserved what the links themselves leave.
             self.core.counters.accept_errors.add(1);
+            self.regulated_at = None;
             return self.driver.set_accepting(false);
         };
         let mut link = self.core.new_link(id, options.token, Phase::Mqtt, None);
