@@ -1,9 +1,10 @@
 //! What other threads ask of a shard.
 
-use fleetwire_codec::{Properties, PropertiesBuf, ReasonCode, SubscriptionOptions, TopicFilterBuf};
+use fleetwire_codec::{PropertiesBuf, ReasonCode, SubscriptionOptions, TopicFilterBuf};
 
 use crate::core::Core;
 use crate::outbox::Outbox;
+use crate::publish::lend_properties;
 use crate::{AckTicket, ConnectForm, DropReason, Dropped, Event, LinkId, OwnedPublish, Plan, Rejected};
 
 #[derive(Debug)]
@@ -84,9 +85,7 @@ impl Command {
                     .iter()
                     .map(|(filter, options)| (filter.as_topic_filter(), *options))
                     .collect();
-                let properties = properties
-                    .as_ref()
-                    .map_or(Properties::EMPTY, PropertiesBuf::as_properties);
+                let properties = lend_properties(properties.as_ref());
                 let error = out.subscribe_with(link, &filters, properties).err()?;
                 Some((
                     link,

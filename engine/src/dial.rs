@@ -4,10 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use fleetwire_codec::{
-    Carrier, Connect, DecodeError, Properties, PropertiesBuf, Property, QoS, TopicName, TopicNameBuf,
-    Version, Will,
+    Carrier, Connect, DecodeError, PropertiesBuf, Property, QoS, TopicName, TopicNameBuf, Version, Will,
 };
 use fleetwire_tls::Identity;
+
+use crate::publish::lend_properties;
 
 /// The form that [`Handler::on_dial`](crate::Handler::on_dial) fills in for one attempt. Nothing of it is kept once
 /// the CONNECT is encoded and the handshake is over: certificates, passwords and wills may differ at each attempt.
@@ -235,10 +236,7 @@ impl WillForm {
             payload: &self.payload,
             qos: self.qos,
             retain: self.retain,
-            properties: self
-                .properties
-                .as_ref()
-                .map_or(Properties::EMPTY, PropertiesBuf::as_properties),
+            properties: lend_properties(self.properties.as_ref()),
         }
     }
 }

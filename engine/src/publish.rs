@@ -162,16 +162,20 @@ impl OwnedPublish {
 
     /// The same message, borrowed.
     pub fn as_publish(&self) -> Publish<'_> {
-        let properties = self.properties.as_ref();
         Publish {
             topic: self.topic.as_topic_name(),
             payload: &self.payload,
             qos: self.qos,
             retain: self.retain,
-            properties: properties.map_or(Properties::EMPTY, |properties| properties.as_properties()),
+            properties: lend_properties(self.properties.as_deref()),
             token: self.token,
             intended: self.intended.map(Moment::instant),
             aliased: self.aliased,
         }
     }
+}
+
+/// What a packet carries whose properties are optional.
+pub(crate) fn lend_properties(properties: Option<&PropertiesBuf>) -> Properties<'_> {
+    properties.map_or(Properties::EMPTY, PropertiesBuf::as_properties)
 }

@@ -129,6 +129,9 @@ impl Prf for KeepingPrf {
 impl KeyBlock {
     /// `None` if it is of another form than TLS 1.2 has.
     fn new(suite: CipherSuite, secret: &[u8], seed: &[u8], block: &[u8]) -> Option<Box<Self>> {
+        if secret.len() != MASTER_SECRET_LEN || seed.len() != RANDOMS_LEN {
+            return None;
+        }
         let mut kept = Box::new(Self {
             suite,
             master_secret: [0; MASTER_SECRET_LEN],
@@ -136,9 +139,6 @@ impl KeyBlock {
             block: [0; BLOCK_LEN_MAX],
             block_len: block.len(),
         });
-        if secret.len() != MASTER_SECRET_LEN || seed.len() != RANDOMS_LEN {
-            return None;
-        }
         kept.master_secret.copy_from_slice(secret);
         kept.randoms.copy_from_slice(seed);
         kept.block.get_mut(..block.len())?.copy_from_slice(block);

@@ -48,7 +48,7 @@ pub(crate) trait Records: Send {
 
     /// Seals the plaintext in `range` of `block` where it lies, using the room around it that [`Self::framing`] asks
     /// for; then `range` is what to send. (It is written before the work: an answer that is written in two pieces right
-    /// before it is read in one has to be waited for, which is 3 % of a small record.)
+    /// before it is read in one has to be waited for, which is 4 % of a small record.)
     fn seal(
         &mut self,
         scratch: &mut Scratch,

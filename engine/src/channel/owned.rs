@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use fleetwire_codec::{Carrier, PacketId, Properties, PropertiesBuf, Publish, QoS, TopicNameBuf, Version};
 
+use crate::publish::lend_properties;
 use crate::{Ack, AckTicket, AcksLate, At, Disconnected, Dropped, Event, Failure, Message, Rejected};
 
 /// An event with where and when it happened.
@@ -98,7 +99,6 @@ pub struct OwnedMessage {
 
 impl OwnedMessage {
     fn new(message: &Message<'_>, ticket: Option<AckTicket>) -> Self {
-        let properties = copied(Carrier::Publish, message.properties);
         Self {
             topic: message.topic.into(),
             payload: message.retain(),
@@ -107,15 +107,14 @@ impl OwnedMessage {
             dup: message.dup,
             packet_id: message.packet_id,
             ticket,
-            properties: (!message.properties.is_empty()).then(|| Box::new(properties)),
+            properties: (!message.properties.is_empty())
+                .then(|| Box::new(copied(Carrier::Publish, message.properties))),
         }
     }
 
     /// The PUBLISH's properties, its Subscription Identifiers and User Properties among them; empty in 3.1.1.
     pub fn properties(&self) -> Properties<'_> {
-        self.properties
-            .as_ref()
-            .map_or(Properties::EMPTY, |properties| properties.as_properties())
+        lend_properties(self.properties.as_deref())
     }
 
     /// The packet, as [`Message::publish`] shows it to a handler.

@@ -120,9 +120,10 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             }
         };
         // The server's half may live on, and what is new must not be taken for what was before.
-        let link = self.core.links.at_mut(key).ok_or_else(gone)?;
-        let state = link.client.as_ref().and_then(|client| client.session.as_ref());
-        form.clean_start |= state.is_some_and(|state| state.has_expired_of(&form.client_id));
+        form.clean_start |= client
+            .session
+            .as_ref()
+            .is_some_and(|state| state.has_expired_of(&form.client_id));
         let refused = |why: &dyn std::fmt::Display| {
             Cause::new(Slug::DIAL_REFUSED, format!("no CONNECT can be made of it: {why}"))
         };
