@@ -57,12 +57,8 @@ fn a_refused_connection_is_dialled_again_until_somebody_listens() {
 #[test]
 fn a_link_that_the_server_ends_reconnects_and_its_publishes_are_dropped_once() {
     let (_server, address) = echo_server();
-    let (engine, events) = channel_engine(Engine::builder().seed(1), 64);
-    let handle = engine.handle();
-    let link = handle
-        .open_with(&plan(address), 0, ConnectForm::new("a"))
-        .unwrap();
-    wait_for(&events, connected);
+    let (_engine, events, handle, link) =
+        device_up(Engine::builder().seed(1), 64, address, 0, ConnectForm::new("a"));
     handle
         .publish(link, OwnedPublish::new(topic("t"), "kick"))
         .unwrap();

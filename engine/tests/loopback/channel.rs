@@ -11,12 +11,7 @@ use crate::support::*;
 #[test]
 fn the_channel_api_publishes_subscribes_and_receives() {
     let (_server, address) = echo_server();
-    let (engine, events) = channel_engine(Engine::builder(), 64);
-    let handle = engine.handle();
-    let link = handle
-        .open_with(&plan(address), 7, ConnectForm::new("a"))
-        .unwrap();
-    wait_for(&events, connected);
+    let (_engine, events, handle, link) = device_up(Engine::builder(), 64, address, 7, ConnectForm::new("a"));
     let filter = TopicFilterBuf::new("echo/#").unwrap();
     handle.subscribe(link, vec![(filter, QoS::AtLeastOnce)]).unwrap();
     let codes = wait_for(&events, |at, kind| match kind {
@@ -64,12 +59,7 @@ fn the_channel_api_publishes_subscribes_and_receives() {
 #[test]
 fn a_full_event_queue_stops_reading_and_loses_nothing() {
     let (_server, address) = echo_server();
-    let (engine, events) = channel_engine(Engine::builder(), 8);
-    let handle = engine.handle();
-    let link = handle
-        .open_with(&plan(address), 0, ConnectForm::new("a"))
-        .unwrap();
-    wait_for(&events, connected);
+    let (_engine, events, handle, link) = device_up(Engine::builder(), 8, address, 0, ConnectForm::new("a"));
     for token in 0..500 {
         let publish = OwnedPublish::new(topic("t"), token.to_string()).token(token);
         handle.publish(link, publish).unwrap();
@@ -90,12 +80,7 @@ fn a_full_event_queue_stops_reading_and_loses_nothing() {
 #[test]
 fn a_publish_to_a_link_that_is_gone_comes_back() {
     let (_server, address) = echo_server();
-    let (engine, events) = channel_engine(Engine::builder(), 64);
-    let handle = engine.handle();
-    let gone = handle
-        .open_with(&plan(address), 1, ConnectForm::new("a"))
-        .unwrap();
-    wait_for(&events, connected);
+    let (engine, events, handle, gone) = device_up(Engine::builder(), 64, address, 1, ConnectForm::new("a"));
     handle.close(gone).unwrap();
     wait_for(&events, |_, kind| {
         matches!(kind, OwnedKind::Disconnected(_)).then_some(())
@@ -124,12 +109,13 @@ fn a_publish_to_a_link_that_is_gone_comes_back() {
 fn commands_wait_while_nobody_takes_events_and_the_last_events_come_back_with_the_handler() {
     let (_server, address) = echo_server();
     let limits = Limits::default().commands_max(16);
-    let (engine, events) = channel_engine(Engine::builder().limits(limits), 4);
-    let handle = engine.handle();
-    let link = handle
-        .open_with(&plan(address), 0, ConnectForm::new("a"))
-        .unwrap();
-    wait_for(&events, connected);
+    let (engine, events, handle, link) = device_up(
+        Engine::builder().limits(limits),
+        4,
+        address,
+        0,
+        ConnectForm::new("a"),
+    );
     let mut accepted = 0;
     let refused = loop {
         match handle.publish(

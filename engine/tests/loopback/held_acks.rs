@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use fleetwire_codec::{Carrier, Properties, PropertiesBuf, Property, QoS, ReasonCode, TopicName};
 use fleetwire_engine::{
-    AckTicket, At, ChannelHandler, ConnectForm, Engine, EngineBuilder, EngineHandle, Event, Events, Handler,
-    Limits, LinkId, Listener, Outbox, OwnedKind, OwnedMessage, OwnedPublish, Publish, SessionState,
-    VerbError,
+    AckTicket, At, ChannelHandler, ConnectForm, Engine, EngineHandle, Event, Events, Handler, Limits, LinkId,
+    Listener, Outbox, OwnedKind, OwnedMessage, OwnedPublish, Publish, SessionState, VerbError,
 };
 
 use crate::support::*;
@@ -313,20 +312,6 @@ fn slow_with(limits: Limits) -> (Engine<Slow>, SocketAddr, Receiver<AckTicket>) 
     (engine, address, taken)
 }
 
-/// A channel engine with a link that is up.
-fn device(
-    builder: EngineBuilder,
-    address: SocketAddr,
-) -> (Engine<ChannelHandler>, Events, EngineHandle, LinkId) {
-    let (engine, events) = channel_engine(builder, 64);
-    let handle = engine.handle();
-    let link = handle
-        .open_with(&plan(address), 0, ConnectForm::new("a"))
-        .unwrap();
-    wait_for(&events, connected);
-    (engine, events, handle, link)
-}
-
 fn send(handle: &EngineHandle, link: LinkId, text: &'static str, qos: QoS, token: u64) {
     let publish = OwnedPublish::new(topic("t"), text).qos(qos).token(token);
     handle.publish(link, publish).unwrap();
@@ -343,7 +328,7 @@ fn acked(events: &Events) -> u64 {
 fn a_server_holds_acknowledgements_for_its_worker_and_for_later_events() {
     let (server, address, taken) = slow();
     let worker = server.handle();
-    let (_engine, events, handle, link) = device(Engine::builder(), address);
+    let (_engine, events, handle, link) = device_up(Engine::builder(), 64, address, 0, ConnectForm::new("a"));
     send(&handle, link, "none", QoS::AtMostOnce, 0);
     send(&handle, link, "at once", QoS::AtLeastOnce, 1);
     assert_eq!(acked(&events), 1);
@@ -374,7 +359,13 @@ fn acknowledgements_that_find_no_room_follow_when_there_is_some() {
     // Sixteen of them fill the output.
     let (server, address, _tickets) = slow_with(Limits::default().output_bytes_max(64));
     let limits = Limits::default().in_flight_max(1000);
-    let (engine, events, handle, link) = device(Engine::builder().seed(1).limits(limits), address);
+    let (engine, events, handle, link) = device_up(
+        Engine::builder().seed(1).limits(limits),
+        64,
+        address,
+        0,
+        ConnectForm::new("a"),
+    );
     for token in 0..500 {
         send(&handle, link, "later", QoS::AtLeastOnce, token);
     }
@@ -390,7 +381,8 @@ fn a_shutdown_waits_for_what_is_held_and_not_for_ever() {
     for gives in [true, false] {
         let (server, address, taken) = slow();
         let worker = server.handle();
-        let (_engine, events, handle, link) = device(Engine::builder(), address);
+        let (_engine, events, handle, link) =
+            device_up(Engine::builder(), 64, address, 0, ConnectForm::new("a"));
         send(&handle, link, "worker", QoS::AtLeastOnce, 1);
         let ticket = taken.recv_timeout(WAIT).unwrap();
         let drain = if gives { WAIT } else { Duration::from_millis(20) };

@@ -202,10 +202,7 @@ fn an_owned_publish_says_all_that_a_borrowed_one_can() {
         .listen(listener, None, 0)
         .start(|_| Server { seen: seen.clone() })
         .unwrap();
-    let (engine, events) = channel_engine(Engine::builder(), 64);
-    let handle = engine.handle();
-    let link = handle.open_with(&plan(address), 0, form()).unwrap();
-    wait_for(&events, connected);
+    let (_engine, events, handle, link) = device_up(Engine::builder(), 64, address, 0, form());
     let user = PropertiesBuf::of(Carrier::Publish, &[Property::UserProperty(("a", "b"))]).unwrap();
     let intended = Instant::now() - Duration::from_secs(60);
     let publish = OwnedPublish::new(topic("t"), "x").qos(QoS::AtLeastOnce);

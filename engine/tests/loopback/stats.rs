@@ -11,14 +11,9 @@ use crate::support::*;
 #[test]
 fn counters_tell_what_happened() {
     let (server, address) = echo_server();
-    let (engine, events) = channel_engine(Engine::builder(), 64);
-    let handle = engine.handle();
-
     // One that connects, one that is refused, and one that finds nobody.
-    let link = handle
-        .open_with(&plan(address), 0, ConnectForm::new("device"))
-        .unwrap();
-    wait_for(&events, connected);
+    let (engine, events, handle, link) =
+        device_up(Engine::builder(), 64, address, 0, ConnectForm::new("device"));
     let stranger = handle
         .open_with(&plan(address), 0, ConnectForm::new("stranger"))
         .unwrap();

@@ -234,12 +234,8 @@ fn a_subscription_of_3_1_1_has_nothing_but_its_qos() {
 fn the_channel_api_has_the_same_subscriptions_and_refusals() {
     for (available, id) in [(true, 5), (false, 6)] {
         let (server, address) = serve(&[Property::SubscriptionIdentifierAvailable(available)]);
-        let (engine, events) = channel_engine(Engine::builder(), 64);
-        let handle = engine.handle();
-        let link = handle
-            .open_with(&plan(address), 7, ConnectForm::new("a"))
-            .unwrap();
-        wait_for(&events, connected);
+        let (engine, events, handle, link) =
+            device_up(Engine::builder(), 64, address, 7, ConnectForm::new("a"));
         let filters = vec![(
             TopicFilterBuf::new("a").unwrap(),
             SubscriptionOptions::new(QoS::AtLeastOnce),

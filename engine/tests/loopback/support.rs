@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use fleetwire_codec::{Properties, ReasonCode, TopicName, TopicNameBuf};
 use fleetwire_engine::{
-    At, Backoff, Engine, EngineBuilder, Event, Events, Handler, Listener, Outbox, OwnedKind, Plan, Publish,
-    Slug, Way,
+    At, Backoff, ChannelHandler, ConnectForm, Engine, EngineBuilder, EngineHandle, Event, Events, Handler,
+    LinkId, Listener, Outbox, OwnedKind, Plan, Publish, Slug, Way,
 };
 
 pub(crate) const WAIT: Duration = Duration::from_secs(20);
@@ -90,11 +90,23 @@ pub(crate) fn topic(name: &str) -> TopicNameBuf {
     TopicName::new(name).unwrap().into()
 }
 
-pub(crate) fn channel_engine(
+pub(crate) fn channel_engine(builder: EngineBuilder, capacity: usize) -> (Engine<ChannelHandler>, Events) {
+    builder.start_channel(capacity).unwrap()
+}
+
+/// A channel engine with a link that is up.
+pub(crate) fn device_up(
     builder: EngineBuilder,
     capacity: usize,
-) -> (Engine<fleetwire_engine::ChannelHandler>, Events) {
-    builder.start_channel(capacity).unwrap()
+    address: SocketAddr,
+    token: u64,
+    form: ConnectForm,
+) -> (Engine<ChannelHandler>, Events, EngineHandle, LinkId) {
+    let (engine, events) = channel_engine(builder, capacity);
+    let handle = engine.handle();
+    let link = handle.open_with(&plan(address), token, form).unwrap();
+    wait_for(&events, connected);
+    (engine, events, handle, link)
 }
 
 /// What the server says to a client that sends `bytes`, up to its end of the connection.

@@ -186,12 +186,7 @@ fn a_whole_frame_is_lent_and_kept_without_a_copy() {
         .listen(listener, None, 0)
         .start(|_| Keeper::default())
         .unwrap();
-    let (engine, events) = channel_engine(Engine::builder(), 8);
-    let handle = engine.handle();
-    let link = handle
-        .open_with(&plan(address), 0, ConnectForm::new("a"))
-        .unwrap();
-    wait_for(&events, connected);
+    let (engine, events, handle, link) = device_up(Engine::builder(), 8, address, 0, ConnectForm::new("a"));
     for fill in 0..50 {
         let publish = OwnedPublish::new(topic("t"), vec![fill; 2000]).qos(QoS::AtLeastOnce);
         handle.publish(link, publish).unwrap();
