@@ -46,6 +46,30 @@ impl<'a> Publish<'a> {
         }
     }
 
+    /// Decodes the usual form of a PUBLISH, one with a topic in ASCII and without properties; `None` if the frame is
+    /// anything else, faults included: then [`Packet::decode`] says what.
+    ///
+    /// Whoever receives little but messages saves with it what it costs to find out which packet it is, and to move it
+    /// twice. Where it answers a PUBLISH, [`Packet::decode`] answers the same.
+    #[inline(always)]
+    #[must_use]
+    pub fn decode_usual(frame: &Frame<'a>, version: Version) -> Option<Self> {
+        if frame.packet_type() != PacketType::Publish || !frame.has_minimal_header() {
+            return None;
+        }
+        let (flags, body) = (frame.flags(), frame.body());
+        if version == Version::V5 {
+            // One with properties has its topic looked at elsewhere.
+            let (topic_len, behind) = body.split_first_chunk()?;
+            let packet_id_len = if flags & QOS == 0 { 0 } else { 2 };
+            if behind.get(usize::from(u16::from_be_bytes(*topic_len)) + packet_id_len) != Some(&0) {
+                return None;
+            }
+        }
+        let (topic, behind) = TopicName::split_plain_or_aliased(body)?;
+        Self::usual_behind_topic(flags, topic, behind, version)
+    }
+
     /// Decodes it as the packet that it is. The caller has looked at the form of the remaining length.
     ///
     /// The usual form, without properties and with a topic in ASCII, is decoded where this is called, and everything
@@ -55,7 +79,7 @@ impl<'a> Publish<'a> {
         let Some((topic, behind)) = TopicName::split_plain_or_aliased(frame.body()) else {
             return Self::decode_any(frame.flags(), frame.body(), version);
         };
-        match Self::decode_usual(frame.flags(), topic, behind, version) {
+        match Self::usual_behind_topic(frame.flags(), topic, behind, version) {
             Some(publish) => Ok(Packet::Publish(publish)),
             None => Self::decode_behind_topic(frame.flags(), topic, behind, version),
         }
@@ -64,7 +88,7 @@ impl<'a> Publish<'a> {
     /// Decodes one that has a topic and no properties; `None` if it is not that, for whatever reason: then
     /// [`Publish::decode_behind_topic`] knows.
     #[inline(always)]
-    pub(crate) fn decode_usual(
+    fn usual_behind_topic(
         flags: u8,
         topic: TopicName<'a>,
         behind: &'a [u8],

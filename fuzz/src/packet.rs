@@ -2,7 +2,7 @@
 
 use fleetwire_codec::frame::{Frame, Split};
 use fleetwire_codec::{
-    Carrier, EncodeError, FiltersBuf, Packet, Properties, PropertiesBuf, TopicFilter, TopicName,
+    Carrier, EncodeError, FiltersBuf, Packet, Properties, PropertiesBuf, Publish, TopicFilter, TopicName,
     UnsubscribeFiltersBuf, Version,
 };
 
@@ -49,9 +49,13 @@ pub(super) fn put_varint(bytes: &mut Vec<u8>, mut value: usize) {
 /// What decodes encodes in at most as many bytes, to a packet that says the same; in just as many, to the same bytes.
 pub(super) fn checked(frame: Frame<'_>, version: Version) {
     let Ok(packet) = Packet::decode(frame, version) else {
+        assert_eq!(Publish::decode_usual(&frame, version), None);
         return;
     };
     assert_eq!(packet.packet_type(), frame.packet_type());
+    if let Some(usual) = Publish::decode_usual(&frame, version) {
+        assert_eq!(Packet::Publish(usual), packet);
+    }
     // CONNECT says its own version.
     let version = match packet {
         Packet::Connect(connect) => connect.version,

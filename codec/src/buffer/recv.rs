@@ -250,6 +250,7 @@ impl RecvBuf {
     }
 
     /// Whether nothing is left: no frame, no partial frame, no part of a record.
+    #[inline]
     pub fn is_drained(&self) -> bool {
         self.held_len() == 0
     }
@@ -324,10 +325,16 @@ impl RecvBuf {
     }
 
     /// How many bytes are left, plaintext and sealed.
+    #[inline]
     fn held_len(&self) -> usize {
         if self.runs.is_empty() {
             return (self.plain - self.consumed) as usize + (self.received - self.sealed) as usize;
         }
+        self.pieces_len()
+    }
+
+    #[inline(never)]
+    fn pieces_len(&self) -> usize {
         self.pieces().map(|piece| piece.len()).sum()
     }
 
