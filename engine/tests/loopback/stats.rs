@@ -53,10 +53,9 @@ fn counters_tell_what_happened() {
     assert_eq!((ours.connected, ours.disconnected, ours.links_up), (1, 1, 0));
     assert!(ours.attempts >= 3 && ours.failed_tcp >= 1, "{ours:?}");
     assert_eq!((ours.failed_connack, ours.failed_tls), (1, 0));
-    assert_eq!(
-        (ours.failed_refused, ours.failed_timeout),
-        (ours.failed_tcp + ours.failed_connack, 0)
-    );
+    // The last attempt to reach nobody may have ended with its link, unanswered.
+    let unanswered = ours.failed_tcp + ours.failed_connack - ours.failed_refused;
+    assert!(unanswered <= 1 && ours.failed_timeout == 0, "{ours:?}");
     assert_eq!((ours.published, ours.in_flight), (2, 0));
     assert_eq!(ours.packets_in_of(PacketType::Connack), 2);
     assert_eq!(ours.packets_in_of(PacketType::Publish), 2);
