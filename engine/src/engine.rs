@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crossbeam_channel::bounded;
+
 use crate::driver::{Driver, MioDriver};
 use crate::shard::ShardLoop;
-use crate::{EngineBuilder, EngineHandle, Handler, Stats};
+use crate::{EngineBuilder, EngineHandle, Handler, Stats, pinning};
 
 /// A running engine. Dropping it closes everything without waiting; [`shutdown`](Self::shutdown) drains.
 #[derive(Debug)]
@@ -34,15 +36,26 @@ impl<H: Handler> Engine<H> {
         }
     }
 
-    /// Runs a shard on a thread of its own.
+    /// Runs a shard on a thread of its own, which stays on a processor if one is given.
     pub(crate) fn spawn<D: Driver + Send + 'static>(
         &mut self,
         shard_loop: ShardLoop<H, D>,
+        processor: Option<usize>,
     ) -> io::Result<()> {
         let name = format!("fleetwire-{}", self.threads.len());
-        let thread = thread::Builder::new().name(name).spawn(move || run(shard_loop))?;
+        let (ready, pinned) = bounded(1);
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let pinned = processor.map_or(Ok(()), pinning::pin);
+            let text = pinned.as_ref().err().map(ToString::to_string);
+            // Whoever starts the engine waits for it.
+            let _ = ready.send(pinned);
+            match text {
+                None => run(shard_loop),
+                Some(text) => Err(text),
+            }
+        })?;
         self.threads.push(thread);
-        Ok(())
+        pinned.recv().unwrap_or(Ok(()))
     }
 }
 

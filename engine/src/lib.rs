@@ -121,6 +121,7 @@ mod driver;
 mod link;
 mod links;
 mod parking;
+mod pinning;
 mod schedule;
 mod shard;
 mod timer;

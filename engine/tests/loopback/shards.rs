@@ -165,3 +165,59 @@ fn no_command_is_lost_at_the_end() {
         assert_eq!(end.handlers[0].ended, taken);
     }
 }
+
+/// Says where its thread may run.
+#[cfg(target_os = "linux")]
+struct Pinned(std::sync::mpsc::Sender<String>);
+
+#[cfg(target_os = "linux")]
+impl Handler for Pinned {
+    fn on_start(&mut self, _: Shard, _: &mut Outbox<'_>) {
+        self.0.send(allowed_processors()).unwrap();
+    }
+
+    fn on_event(&mut self, _: At, _: Event<'_>, _: &mut Outbox<'_>) {}
+}
+
+/// What this thread may run on, such as `0-3`: proc(5).
+#[cfg(target_os = "linux")]
+fn allowed_processors() -> String {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    line.unwrap().trim().to_owned()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn shards_are_pinned_in_turn_if_that_is_asked_for() {
+    const SHARDS: usize = 3;
+    let before = allowed_processors();
+    let run = |pin| {
+        let (told, places) = std::sync::mpsc::channel();
+        let engine = Engine::builder()
+            .shards(SHARDS)
+            .pin_threads(pin)
+            .start(|_| Pinned(told.clone()))
+            .unwrap();
+        let places: Vec<_> = (0..SHARDS).map(|_| places.recv_timeout(WAIT).unwrap()).collect();
+        assert!(engine.shutdown(Duration::ZERO).failed.is_empty());
+        places
+    };
+    assert_eq!(run(false), vec![before.clone(); SHARDS]);
+    let mut places = run(true);
+    assert!(
+        places.iter().all(|place| place.parse::<usize>().is_ok()),
+        "{places:?}"
+    );
+    places.sort();
+    places.dedup();
+    // One for each, as far as there are so many.
+    let there_are = before.split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        last.parse::<usize>().unwrap() - first.parse::<usize>().unwrap() + 1
+    });
+    assert_eq!(places.len(), there_are.sum::<usize>().min(SHARDS), "{places:?}");
+    assert_eq!(allowed_processors(), before, "the caller's thread stays free");
+}
