@@ -13,7 +13,6 @@ use fleetwire_codec::{DecodeError, EncodeError, Packet, PacketId, PacketType, Ve
 use fleetwire_tls::{Opened, Scratch, TlsError, TlsSession};
 
 use crate::clock::Moment;
-use crate::parking::Parked;
 use crate::session::{Entry, Kind, Session};
 use crate::stats::Counters;
 use crate::{Limits, VerbError};
@@ -47,14 +46,11 @@ impl Tools<'_> {
     }
 }
 
-/// See the module.
+/// See the module. The order is that of [`Link`](crate::link::Link).
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Connection {
-    pub(crate) session: Session,
     pub(crate) tls: Option<Box<TlsSession>>,
-    /// A partial frame or record; whole frames only while reading is paused.
-    pub(crate) parked: Option<Parked>,
-    send: SendBuf,
     /// A verb answered `Full` for want of output room; the application is told when there is some.
     wants_output: bool,
     /// The same for want of a packet identifier or of room in the in-flight window.
@@ -63,6 +59,8 @@ pub(crate) struct Connection {
     pub(crate) frames_wait: bool,
     /// close_notify was queued.
     finished: bool,
+    send: SendBuf,
+    pub(crate) session: Session,
 }
 
 /// What [`Connection::open`] found, besides bytes.
@@ -82,7 +80,6 @@ impl Connection {
         Self {
             session,
             tls: None,
-            parked: None,
             send: SendBuf::new(Framing::PLAIN, bytes_max),
             wants_output: false,
             wants_window: false,
@@ -91,10 +88,9 @@ impl Connection {
         }
     }
 
-    /// Opens what was received, in place, up to the end or to something that the caller has to act upon.
+    /// Opens the TLS records that were received, in place, up to the end or to something that the caller has to act upon.
     pub(crate) fn open(&mut self, buffer: &mut RecvBuf, tools: &mut Tools<'_>) -> Result<Step, OpenFailure> {
         let Some(tls) = &mut self.tls else {
-            buffer.expose();
             return Ok(Step::Done);
         };
         let step = loop {
@@ -295,17 +291,6 @@ impl Connection {
         !self.send.is_empty() || self.wants_output || self.wants_window || self.owes()
     }
 
-    /// See [`Link::look`](crate::link::Link::look).
-    pub(crate) fn look(&self) -> u64 {
-        let tls = self.tls.as_deref().map_or(0, |tls| tls.framing().head);
-        let parked = u64::from(self.parked.is_some());
-        tls as u64
-            + parked
-            + self.send.len() as u64
-            + self.session.in_flight_publishes() as u64
-            + u64::from(self.session.keeps())
-    }
-
     /// Whether everything has left for the kernel.
     pub(crate) fn is_flushed(&self) -> bool {
         self.send.in_flight_len() == 0 && self.send.is_empty()
@@ -329,9 +314,6 @@ impl Connection {
     pub(crate) fn release(mut self, pool: &mut Pool, scratch: &mut Scratch) {
         if let Some(mut tls) = self.tls.take() {
             tls.release(scratch);
-        }
-        if let Some(parked) = self.parked.take().and_then(Parked::into_buffer) {
-            parked.release(pool);
         }
         self.send.clear(pool);
     }

@@ -12,7 +12,7 @@ use crate::connection::{Connection, Tools};
 use crate::driver::{Key, Targets};
 use crate::link::{ClientLink, CloseWish, Link, Opening, Phase, Wishes};
 use crate::links::{Ids, Links};
-use crate::parking::{Parked, Parking};
+use crate::parking::Parking;
 use crate::session::Session;
 use crate::stats::Counters;
 use crate::timer::Timers;
@@ -89,10 +89,11 @@ impl Core {
         }
     }
 
-    /// The link's parked bytes, which it does not hold any more.
-    pub(crate) fn take_parked(&mut self, key: Key) -> Option<RecvBuf> {
-        let parked = self.links.at_mut(key)?.connection.parked.take()?;
-        self.parking.unpark(parked)
+    /// Gives back what the link's connection has parked.
+    pub(crate) fn drop_parked(&mut self, key: Key) {
+        if let Some(parked) = self.parking.take(key) {
+            parked.release(&mut self.pool);
+        }
     }
 
     /// A verb of the link has answered `Full`: makes sure that `Writable` will come.
@@ -275,14 +276,9 @@ impl Core {
 }
 
 impl Targets for Core {
-    fn look_ahead(&mut self, keys: impl Iterator<Item = Key>) {
-        let links = keys.filter_map(|key| self.links.at(key));
-        std::hint::black_box(links.map(Link::look).fold(0, u64::wrapping_add));
-    }
-
     fn receive(&mut self, key: Key) -> &mut [u8] {
         let Self {
-            links,
+            parking,
             hot,
             pool,
             lent,
@@ -294,8 +290,7 @@ impl Targets for Core {
             // keeps is replaced as soon as there is memory.
             let _ = hot.reset(pool);
         }
-        let parked = links.at_mut(key).and_then(|link| link.connection.parked.as_mut());
-        if let Some(parked) = parked.and_then(Parked::buffer_mut) {
+        if let Some(parked) = parking.get_mut(key) {
             // A busy connection goes on in the hot block, where one read takes more.
             if !(parked.wants_hot() && hot.unpark(parked)) {
                 return parked.spare();

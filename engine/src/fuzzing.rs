@@ -294,6 +294,7 @@ impl World {
         let Ok(Split::Complete(frame)) = frame::split(bytes, 4096) else {
             panic!("not a whole packet")
         };
+        let usual = fleetwire_codec::Publish::decode_usual(&frame, version);
         let Ok(packet) = Packet::decode(frame, version) else {
             assert!(hostile, "one machine does not understand the other");
             return;
@@ -303,7 +304,14 @@ impl World {
             Who::Server => (&mut self.server, &mut self.client),
         };
         let before = side.session.in_flight_publishes();
-        let met = side.session.handle(now, packet, &self.limits);
+        // The choice is that of a shard.
+        let met = match usual {
+            Some(publish) if side.session.is_up() => side
+                .session
+                .handle_usual_publish(now.into(), &publish)
+                .map(|arrived| arrived.meaning(publish)),
+            _ => side.session.handle(now, packet, &self.limits),
+        };
         if let Some(block) = side.session.take_spent() {
             self.pool.put(block);
         }

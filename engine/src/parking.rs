@@ -2,45 +2,55 @@
 
 use fleetwire_codec::buffer::RecvBuf;
 
-/// A connection's buffer that waits. In a box, so that connections without one pay for a pointer alone.
-#[derive(Debug)]
-pub(crate) struct Parked(Box<Option<RecvBuf>>);
+use crate::driver::Key;
 
-impl Parked {
-    pub(crate) fn buffer_mut(&mut self) -> Option<&mut RecvBuf> {
-        self.0.as_mut().as_mut()
-    }
-
-    pub(crate) fn into_buffer(self) -> Option<RecvBuf> {
-        *self.0
-    }
-}
-
-/// Boxes that are free. A connection whose reads end within frames parks one each time, and none of that allocates.
+/// The buffers that wait, by their connections' keys.
+///
+/// They lie apart from the links, close together: before each read it is asked whether there is one, mostly in vain, and
+/// the link need not be in the cache for that. Boxes that are free are kept, so that a connection whose reads end within
+/// frames parks one each time, and none of that allocates.
 #[derive(Debug, Default)]
 pub(crate) struct Parking {
-    free: Vec<Parked>,
+    places: Vec<Option<Place>>,
+    free: Vec<Place>,
 }
 
+/// Filled exactly if it is in `places`.
+type Place = Box<Option<RecvBuf>>;
+
+/// Boxes that are kept: 72 KiB in all.
+const FREE_MAX: usize = 1024;
+
 impl Parking {
-    pub(crate) fn park(&mut self, buffer: RecvBuf) -> Parked {
-        match self.free.pop() {
-            Some(mut parked) => {
-                *parked.0 = Some(buffer);
-                parked
-            }
-            None => Parked(Box::new(Some(buffer))),
+    /// Keeps the buffer for the connection, which has taken what it parked before.
+    pub(crate) fn park(&mut self, key: Key, buffer: RecvBuf) {
+        let mut parked = self.free.pop().unwrap_or_default();
+        *parked = Some(buffer);
+        let index = key as usize;
+        if self.places.len() <= index {
+            self.places.resize_with(index + 1, || None);
+        }
+        if let Some(place) = self.places.get_mut(index) {
+            debug_assert!(place.is_none(), "it was not taken");
+            *place = Some(parked);
         }
     }
 
-    pub(crate) fn unpark(&mut self, mut parked: Parked) -> Option<RecvBuf> {
-        let buffer = parked.0.take();
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut RecvBuf> {
+        self.places.get_mut(key as usize)?.as_mut()?.as_mut().as_mut()
+    }
+
+    #[inline]
+    pub(crate) fn take(&mut self, key: Key) -> Option<RecvBuf> {
+        let parked = self.places.get_mut(key as usize)?.take()?;
+        self.empty(parked)
+    }
+
+    fn empty(&mut self, mut parked: Place) -> Option<RecvBuf> {
+        let buffer = parked.take();
         if self.free.len() < FREE_MAX {
             self.free.push(parked);
         }
         buffer
     }
 }
-
-/// Boxes that are kept: 64 KiB and a pointer each.
-const FREE_MAX: usize = 1024;

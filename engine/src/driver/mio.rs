@@ -7,7 +7,7 @@
 
 mod listeners;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::ops::Range;
@@ -28,8 +28,6 @@ use crate::Listener;
 
 /// Events that one call of the system's poll may bring.
 const EVENTS_PER_POLL: usize = 1024;
-/// How many connections the shard hears of before their turn.
-const LOOK_AHEAD: usize = 8;
 /// How long reading rests when there was no memory to read into.
 const MEMORY_REST: Duration = Duration::from_millis(5);
 /// Longer waits are cut: epoll counts milliseconds in 31 bits.
@@ -38,6 +36,7 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 const TOKEN_WAKER: Token = Token(usize::MAX);
 const TOKEN_LISTENERS: usize = usize::MAX - 1024;
 
+/// What each pass needs of a connection, in sixteen bytes: thousands take turns, and each is looked for in memory.
 #[derive(Debug)]
 struct Socket {
     /// Tells this connection from earlier ones of the same key, in lists that are not searched at each close.
@@ -51,9 +50,10 @@ struct Socket {
     ended: bool,
     reading: bool,
     listed: bool,
-    sending: Option<(Block, Range<usize>)>,
-    /// Why nothing more can be sent; told when all that can be read was read.
-    write_error: Option<io::Error>,
+    /// The kernel took no more: the rest is in `unsent`.
+    blocked: bool,
+    /// Nothing more can be sent: `write_errors` says why, until `Closed` tells it when all that can be read was read.
+    broken: bool,
 }
 
 /// See the module.
@@ -62,6 +62,8 @@ pub(crate) struct MioDriver {
     poll: Poll,
     events: Events,
     sockets: Vec<Option<Socket>>,
+    unsent: HashMap<Key, (Block, Range<usize>)>,
+    write_errors: HashMap<Key, io::Error>,
     serial: u32,
     ready: VecDeque<(Key, u32)>,
     /// Completions that a submission or an edge has made, with the connection's serial.
@@ -73,8 +75,6 @@ pub(crate) struct MioDriver {
     no_memory: bool,
     /// How many of `ready` have not had their turn in this pass.
     turns_left: usize,
-    /// How many of those the shard was told of.
-    told_ahead: usize,
     pending: Arc<AtomicBool>,
 }
 
@@ -88,6 +88,8 @@ impl MioDriver {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
             sockets: Vec::new(),
+            unsent: HashMap::new(),
+            write_errors: HashMap::new(),
             serial: 0,
             ready: VecDeque::new(),
             done: VecDeque::new(),
@@ -95,7 +97,6 @@ impl MioDriver {
             more: false,
             no_memory: false,
             turns_left: 0,
-            told_ahead: 0,
             pending: Arc::clone(&pending),
         };
         Ok((driver, Wake::new(Some(waker), pending)))
@@ -135,9 +136,12 @@ impl MioDriver {
             socket.listed = true;
             self.ready.push_back((token.0 as Key, socket.serial));
         }
-        if event.is_writable() && !socket.connecting && socket.sending.is_some() {
+        if event.is_writable() && socket.blocked {
+            socket.blocked = false;
             let (key, serial) = (token.0 as Key, socket.serial);
-            if let Some(block) = self.send(key) {
+            if let Some((block, range)) = self.unsent.remove(&key)
+                && let Some(block) = self.send(key, block, range)
+            {
                 self.done
                     .push_back((key, serial, Completion::Sent { key, block }));
             }
@@ -167,8 +171,8 @@ impl MioDriver {
             ended: false,
             reading: true,
             listed: false,
-            sending: None,
-            write_error: None,
+            blocked: false,
+            broken: false,
         };
         let index = key as usize;
         if self.sockets.len() <= index {
@@ -181,17 +185,17 @@ impl MioDriver {
         Ok(())
     }
 
-    /// Writes what is waiting, and answers its block when all of it is written; the rest stays for the next writable
+    /// Writes a part of a block, and answers the block when all of it is written; the rest stays for the next writable
     /// edge.
-    fn send(&mut self, key: Key) -> Option<Block> {
+    fn send(&mut self, key: Key, block: Block, mut range: Range<usize>) -> Option<Block> {
         let socket = self.sockets.get_mut(key as usize)?.as_mut()?;
-        let (block, mut range) = socket.sending.take()?;
         while !range.is_empty() {
             let bytes = block.bytes().get(range.clone()).unwrap_or_default();
             match socket.stream.write(bytes) {
                 Ok(written) => range.start += written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    socket.sending = Some((block, range));
+                    socket.blocked = true;
+                    self.unsent.insert(key, (block, range));
                     return None;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -223,7 +227,8 @@ impl MioDriver {
             }
             return;
         }
-        socket.write_error = Some(error);
+        socket.broken = true;
+        self.write_errors.insert(key, error);
         socket.readable = true;
         socket.read_closed = true;
         if !std::mem::replace(&mut socket.listed, true) {
@@ -231,9 +236,12 @@ impl MioDriver {
         }
     }
 
-    /// One turn of one ready connection.
-    fn turn(&mut self, key: Key, targets: &mut impl Targets) -> Option<Completion<TcpStream>> {
+    /// One turn of one ready connection, if it is still the one with that serial.
+    fn turn(&mut self, key: Key, serial: u32, targets: &mut impl Targets) -> Option<Completion<TcpStream>> {
         let socket = self.sockets.get_mut(key as usize)?.as_mut()?;
+        if socket.serial != serial {
+            return None;
+        }
         socket.listed = false;
         if socket.connecting {
             let connected = finish_connect(socket, key);
@@ -256,7 +264,7 @@ impl MioDriver {
         }
         loop {
             match socket.stream.read(target) {
-                Ok(0) => return Some(end_of(socket, key, None)),
+                Ok(0) => return self.end_of(key, None),
                 Ok(len) => {
                     socket.readable = len == wanted || socket.read_closed;
                     if socket.readable {
@@ -265,14 +273,23 @@ impl MioDriver {
                     }
                     return Some(Completion::Received { key, len });
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock && socket.write_error.is_none() => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !socket.broken => {
                     socket.readable = false;
                     return None;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Some(end_of(socket, key, Some(error))),
+                Err(error) => return self.end_of(key, Some(error)),
             }
         }
+    }
+
+    /// The last that is heard of a connection.
+    fn end_of(&mut self, key: Key, error: Option<io::Error>) -> Option<Completion<TcpStream>> {
+        let socket = self.socket(key)?;
+        socket.readable = false;
+        socket.ended = true;
+        let error = self.write_errors.remove(&key).or(error);
+        Some(Completion::Closed { key, error })
     }
 }
 
@@ -315,7 +332,6 @@ impl Driver for MioDriver {
         self.events = events;
         self.more = count == EVENTS_PER_POLL;
         self.turns_left = self.ready.len();
-        self.told_ahead = 0;
         self.listeners.begin_pass();
         Ok(now)
     }
@@ -327,17 +343,9 @@ impl Driver for MioDriver {
             }
         }
         while self.turns_left > 0 {
-            if self.told_ahead == 0 {
-                self.told_ahead = self.turns_left.min(LOOK_AHEAD);
-                targets.look_ahead(self.ready.iter().take(self.told_ahead).map(|(key, _)| *key));
-            }
-            self.told_ahead -= 1;
             self.turns_left -= 1;
             let (key, serial) = self.ready.pop_front()?;
-            if !self.is_current(key, serial) {
-                continue;
-            }
-            if let Some(completion) = self.turn(key, targets) {
+            if let Some(completion) = self.turn(key, serial, targets) {
                 return Some(completion);
             }
         }
@@ -357,10 +365,8 @@ impl Driver for MioDriver {
     }
 
     fn submit_send(&mut self, key: Key, block: Block, range: Range<usize>) -> Option<Block> {
-        let socket = self.socket(key)?;
-        debug_assert!(socket.sending.is_none(), "one block at a time");
-        socket.sending = Some((block, range));
-        self.send(key)
+        debug_assert!(!self.unsent.contains_key(&key), "one block at a time");
+        self.send(key, block, range)
     }
 
     fn set_reading(&mut self, key: Key, reading: bool) {
@@ -369,7 +375,8 @@ impl Driver for MioDriver {
         };
         socket.reading = reading;
         if !reading
-            && let Some(error) = socket.write_error.take()
+            && socket.broken
+            && let Some(error) = self.write_errors.remove(&key)
             && !std::mem::replace(&mut socket.ended, true)
         {
             // Nobody will read on to its end.
@@ -400,6 +407,8 @@ impl Driver for MioDriver {
             return;
         };
         let Some(mut socket) = place.take() else { return };
+        self.unsent.remove(&key);
+        self.write_errors.remove(&key);
         if reset {
             // Zero linger makes the kernel send RST (tcp(7), SO_LINGER); if it can't, the close is an orderly one.
             let _ = SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
@@ -417,16 +426,6 @@ impl Driver for MioDriver {
     }
 }
 
-/// The last that is heard of a connection.
-fn end_of(socket: &mut Socket, key: Key, error: Option<io::Error>) -> Completion<TcpStream> {
-    socket.readable = false;
-    socket.ended = true;
-    Completion::Closed {
-        key,
-        error: socket.write_error.take().or(error),
-    }
-}
-
 fn finish_connect(socket: &mut Socket, key: Key) -> Option<Completion<TcpStream>> {
     let result = match socket.stream.take_error() {
         Ok(None) => match socket.stream.peer_addr() {
@@ -439,4 +438,16 @@ fn finish_connect(socket: &mut Socket, key: Key) -> Option<Completion<TcpStream>
     };
     socket.connecting = false;
     Some(Completion::Connected { key, result })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_small() {
+        // In debug builds mio's part is longer than a descriptor.
+        let len = (size_of::<TcpStream>() + 12).next_multiple_of(align_of::<Socket>());
+        assert_eq!(size_of::<Option<Socket>>(), len);
+    }
 }

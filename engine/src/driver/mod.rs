@@ -66,12 +66,6 @@ pub(crate) trait Targets {
     /// Where the next bytes of this connection belong: behind its parked part, else the hot block. Empty when there
     /// is no memory; the driver then leaves the bytes where they are and asks again in the next pass.
     fn receive(&mut self, key: Key) -> &mut [u8];
-
-    /// These connections will be read from next. What the shard knows of each lies somewhere else in memory, and
-    /// looking at several in a row costs about as much time as at one.
-    fn look_ahead(&mut self, keys: impl Iterator<Item = Key>) {
-        let _ = keys;
-    }
 }
 
 /// Something that a driver has done.

@@ -6,12 +6,56 @@ use super::in_flight::{Entry, Kind};
 use super::received::{Arrival, Release};
 use super::{Meaning, Session, Violation, violation};
 use crate::Ack;
+use crate::clock::Moment;
+
+/// What becomes of a publish that has arrived.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Arrived {
+    /// The application gets it.
+    New,
+    /// The application has it, and its PUBREC is sent in its turn.
+    Known,
+    /// The application has it, and its PUBREC is to be sent again.
+    Again(PacketId),
+}
+
+impl Arrived {
+    pub(crate) fn meaning(self, publish: Publish<'_>) -> Meaning<'_> {
+        match self {
+            Self::New => Meaning::Message(publish),
+            Self::Known => Meaning::Nothing,
+            Self::Again(packet_id) => Meaning::Answer(Packet::Pubrec(Pubrec::new(packet_id))),
+        }
+    }
+}
 
 impl Session {
-    /// A publish from the peer. At QoS 2 it is delivered once: while its identifier is not released, every publish
-    /// with it is the same message (v5 [MQTT-4.3.3-10], v3.1.1 [MQTT-4.3.3-2]).
+    /// A publish from the peer, in whatever form.
     pub(super) fn handle_publish<'a>(&mut self, publish: Publish<'a>) -> Result<Meaning<'a>, Violation> {
-        if publish.qos > self.receives_qos_max {
+        let arrived = self.arrived(publish.qos, publish.packet_id)?;
+        Ok(arrived.meaning(publish))
+    }
+
+    /// A publish from the peer that has no properties, while the session is up: what [`handle`](Self::handle) does with it,
+    /// without moving it. Nearly all that a fleet receives comes this way.
+    #[inline]
+    pub(crate) fn handle_usual_publish(
+        &mut self,
+        now: Moment,
+        publish: &Publish<'_>,
+    ) -> Result<Arrived, Violation> {
+        debug_assert!(self.is_up() && publish.properties.is_empty());
+        self.last_received = now;
+        if publish.qos == QoS::AtMostOnce {
+            return Ok(Arrived::New);
+        }
+        self.arrived(publish.qos, publish.packet_id)
+    }
+
+    /// At QoS 2 a publish is delivered once: while its identifier is not released, every publish with it is the same
+    /// message (v5 [MQTT-4.3.3-10], v3.1.1 [MQTT-4.3.3-2]).
+    fn arrived(&mut self, qos: QoS, packet_id: Option<PacketId>) -> Result<Arrived, Violation> {
+        if qos > self.receives_qos_max {
             return Err(violation(
                 ReasonCode::QoSNotSupported,
                 "v5 [MQTT-3.2.2-11]",
@@ -19,19 +63,19 @@ impl Session {
             ));
         }
         let others = self.unacknowledged();
-        let arrival = match (publish.qos, publish.packet_id) {
+        let arrival = match (qos, packet_id) {
             (QoS::ExactlyOnce, Some(packet_id)) => self.received.exactly_once(packet_id, others),
             (QoS::AtLeastOnce, _) => self.received.at_least_once(others),
             _ => Arrival::New,
         };
-        match (arrival, publish.packet_id) {
-            (Arrival::New, _) => Ok(Meaning::Message(publish)),
-            (Arrival::Unconfirmed, _) => Ok(Meaning::Nothing),
+        match (arrival, packet_id) {
+            (Arrival::New, _) => Ok(Arrived::New),
+            (Arrival::Unconfirmed, _) => Ok(Arrived::Known),
             // Its PUBREC has its turn too: v5 and v3.1.1 [MQTT-4.6.0-3].
             (Arrival::Again, Some(packet_id)) if self.queue_ack(packet_id, QoS::ExactlyOnce) => {
-                Ok(Meaning::Nothing)
+                Ok(Arrived::Known)
             }
-            (Arrival::Again, Some(packet_id)) => Ok(Meaning::Answer(Packet::Pubrec(Pubrec::new(packet_id)))),
+            (Arrival::Again, Some(packet_id)) => Ok(Arrived::Again(packet_id)),
             _ => Err(violation(
                 ReasonCode::ReceiveMaximumExceeded,
                 "v5 section 3.3.4",

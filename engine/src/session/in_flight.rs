@@ -109,22 +109,27 @@ struct Place {
     next: u16,
 }
 
-/// See the module. Empty tables own no memory.
+/// See the module. Empty tables own no memory. The order is that of [`Link`](crate::link::Link).
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct InFlight {
-    places: Vec<Place>,
+    publishes: u16,
+    /// Publishes that wait to be sent again, those of which PUBREL does included.
+    waiting: u16,
+    /// The oldest place that may hold what waits to be sent again.
+    cursor: u16,
     oldest: u16,
     newest: u16,
     free_first: u16,
     free_last: u16,
-    publishes: u16,
-    /// The oldest place that may hold what waits to be sent again.
-    cursor: u16,
-    /// Publishes that wait to be sent again.
-    waiting: u16,
+    places: Vec<Place>,
 }
 
 impl InFlight {
+    /// How many of its bytes are looked at whether something is in flight or not.
+    #[cfg(test)]
+    pub(crate) const HOT_LEN: usize = std::mem::offset_of!(Self, oldest);
+
     pub(crate) const fn new() -> Self {
         Self {
             places: Vec::new(),
@@ -253,6 +258,10 @@ impl InFlight {
     }
 
     fn next_waiting(&self) -> Option<(PacketId, &Entry)> {
+        // It is asked after whatever was received, and nearly always nothing waits.
+        if self.waiting == 0 {
+            return None;
+        }
         let mut index = self.cursor;
         while let Some(place) = self.places.get(usize::from(index)) {
             match &place.entry {

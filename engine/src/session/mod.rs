@@ -27,6 +27,7 @@ use fleetwire_codec::{
 use crate::clock::Moment;
 use crate::{Ack, Limits, PublishError};
 
+pub(crate) use acknowledging::Arrived;
 use in_flight::InFlight;
 pub(crate) use in_flight::{Again, Entry, Kept, Kind};
 pub use state::SessionState;
@@ -85,8 +86,9 @@ enum Role {
     Server,
 }
 
-/// See the module.
+/// See the module. The order is that of [`Link`](crate::link::Link).
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Session {
     role: Role,
     state: State,
@@ -96,42 +98,46 @@ pub(crate) struct Session {
     /// What this side has said that it accepts.
     receives_qos_max: QoS,
     retain_available: bool,
-    window: u16,
-    keep_alive_secs: u16,
-    packet_len_max: u32,
-    last_sent: Moment,
-    last_received: Moment,
-    /// CONNECT asked, in the terms of 5.0, for a session that ends with the connection.
-    expires_at_once: bool,
-    /// Client: the Session Expiry Interval in force; [`outliving::NO_END`] for ever, as without Clean Session in 3.1.1.
-    expiry_secs: u32,
-    /// Client: when the state that its CONNECT offers to go on with ends.
-    expires_at: Option<Moment>,
-    ping_sent: Option<Moment>,
-    /// `ping_sent` is of a PINGREQ that found no room.
-    ping_owed: bool,
-    acks_late_told: Option<Moment>,
-    in_flight: InFlight,
-    received: Received,
     /// It may go on after this connection, so publishes are kept until they are acknowledged.
     keeps: bool,
+    /// `ping_sent` is of a PINGREQ that found no room.
+    ping_owed: bool,
+    /// CONNECT asked, in the terms of 5.0, for a session that ends with the connection.
+    expires_at_once: bool,
     /// Client: CONNECT asked for a new session.
     clean_start: bool,
     /// Client: there is a state that its CONNECT offers to go on with.
     has_state: bool,
-    /// Client: whose session it is, hashed.
-    client: u64,
     /// Client: the server takes filters with wildcards, and shared ones.
     wildcards_available: bool,
     shared_available: bool,
     /// Client: it takes Subscription Identifiers.
     identifiers_available: bool,
+    window: u16,
+    packet_len_max: u32,
+    keep_alive_secs: u16,
+    last_received: Moment,
+    last_sent: Moment,
     rare: Option<Box<Rare>>,
+    in_flight: InFlight,
+    received: Received,
+    /// Client: the Session Expiry Interval in force; [`outliving::NO_END`] for ever, as without Clean Session in 3.1.1.
+    expiry_secs: u32,
+    ping_sent: Option<Moment>,
+    acks_late_told: Option<Moment>,
+    /// Client: when the state that its CONNECT offers to go on with ends.
+    expires_at: Option<Moment>,
+    /// Client: whose session it is, hashed.
+    client: u64,
     /// The block of a publish that is acknowledged, on its way back to the pool.
     spent: Option<Block>,
 }
 
 impl Session {
+    /// How many of its bytes hold what a message at QoS 0 needs, and most of what others do.
+    #[cfg(test)]
+    pub(crate) const HOT_LEN: usize = std::mem::offset_of!(Self, in_flight) + InFlight::HOT_LEN;
+
     /// A client session whose CONNECT is on its way, with the state of the one that it may resume.
     pub(crate) fn client(connect: &Connect<'_>, state: Option<SessionState>, now: Instant) -> Self {
         let expiry_secs = connect.properties.session_expiry_interval().unwrap_or(0);
@@ -314,6 +320,7 @@ impl Session {
 
     fn handle_from_both<'a>(&mut self, packet: Packet<'a>) -> Result<Meaning<'a>, Violation> {
         match packet {
+            // One without properties does not come by here: see `handle_usual_publish`.
             Packet::Publish(publish) => {
                 if let Some(alias) = publish.properties.topic_alias() {
                     self.handle_alias(alias, publish.topic)?;

@@ -14,7 +14,11 @@ const KEPT_LEN_MAX: usize = 64;
 /// 65,535 publishes under way has so many.
 #[derive(Debug)]
 pub(crate) struct Received {
-    exchanges: Vec<Exchange>,
+    #[allow(
+        clippy::box_collection,
+        reason = "most links never have one, and pay for the pointer alone"
+    )]
+    exchanges: Option<Box<Vec<Exchange>>>,
     /// The Receive Maximum that this side has announced.
     max: u16,
 }
@@ -62,7 +66,7 @@ impl Received {
     /// Without an announcement it is 65,535 (v5 section 3.1.2.11.3), which is also all that 3.1.1 has.
     pub(crate) const fn new() -> Self {
         Self {
-            exchanges: Vec::new(),
+            exchanges: None,
             max: u16::MAX,
         }
     }
@@ -73,7 +77,7 @@ impl Received {
 
     /// The session that they belong to is gone.
     pub(crate) fn clear(&mut self) {
-        self.exchanges = Vec::new();
+        self.exchanges = None;
     }
 
     pub(crate) fn set_max(&mut self, max: u16) {
@@ -82,7 +86,7 @@ impl Received {
 
     /// A publish at QoS 1, when `others` of that kind are unacknowledged.
     pub(crate) fn at_least_once(&self, others: usize) -> Arrival {
-        if self.exchanges.len() + others < usize::from(self.max) {
+        if self.exchanges().len() + others < usize::from(self.max) {
             Arrival::New
         } else {
             Arrival::TooMany
@@ -92,14 +96,15 @@ impl Received {
     /// A publish at QoS 2, when `others` at QoS 1 are unacknowledged.
     pub(crate) fn exactly_once(&mut self, packet_id: PacketId, others: usize) -> Arrival {
         match self.find(packet_id) {
-            Ok(index) => match self.exchanges.get(index).map(|exchange| exchange.progress) {
+            Ok(index) => match self.exchanges().get(index).map(|exchange| exchange.progress) {
                 Some(Progress::Held | Progress::Taken) => Arrival::Unconfirmed,
                 _ => Arrival::Again,
             },
-            Err(_) if self.exchanges.len() + others >= usize::from(self.max) => Arrival::TooMany,
+            Err(_) if self.exchanges().len() + others >= usize::from(self.max) => Arrival::TooMany,
             Err(index) => {
                 let progress = Progress::Confirmed;
-                self.exchanges.insert(index, Exchange { packet_id, progress });
+                let exchanges = self.exchanges.get_or_insert_default();
+                exchanges.insert(index, Exchange { packet_id, progress });
                 Arrival::New
             }
         }
@@ -122,7 +127,7 @@ impl Received {
 
     fn advance(&mut self, packet_id: PacketId, progress: Progress) {
         if let Ok(index) = self.find(packet_id)
-            && let Some(exchange) = self.exchanges.get_mut(index)
+            && let Some(exchange) = self.exchanges.as_mut().and_then(|all| all.get_mut(index))
         {
             exchange.progress = progress;
         }
@@ -132,7 +137,7 @@ impl Received {
     pub(crate) fn release(&mut self, packet_id: PacketId) -> Release {
         match self.find(packet_id) {
             Err(_) => Release::Unknown,
-            Ok(index) => match self.exchanges.get(index).map(|exchange| exchange.progress) {
+            Ok(index) => match self.exchanges().get(index).map(|exchange| exchange.progress) {
                 Some(Progress::Held | Progress::Taken) => Release::TooEarly,
                 _ => {
                     self.remove(index);
@@ -150,24 +155,33 @@ impl Received {
     }
 
     fn remove(&mut self, index: usize) {
-        self.exchanges.remove(index);
+        let Some(exchanges) = &mut self.exchanges else {
+            return;
+        };
+        exchanges.remove(index);
         // What a flood took is given back; the few of an ordinary moment allocate once.
-        if self.exchanges.is_empty() && self.exchanges.capacity() > KEPT_LEN_MAX {
-            self.exchanges = Vec::new();
+        if exchanges.is_empty() && exchanges.capacity() > KEPT_LEN_MAX {
+            self.exchanges = None;
         }
+    }
+
+    fn exchanges(&self) -> &[Exchange] {
+        self.exchanges.as_deref().map_or(&[], Vec::as_slice)
     }
 
     /// The connection is over. What the application has not acknowledged is new when it comes again; what it has is not.
     pub(crate) fn suspend(&mut self) {
-        self.exchanges
-            .retain(|exchange| exchange.progress != Progress::Held);
-        for exchange in &mut self.exchanges {
+        let Some(exchanges) = &mut self.exchanges else {
+            return;
+        };
+        exchanges.retain(|exchange| exchange.progress != Progress::Held);
+        for exchange in exchanges.iter_mut() {
             exchange.progress = Progress::Confirmed;
         }
     }
 
     fn find(&self, packet_id: PacketId) -> Result<usize, usize> {
-        self.exchanges
+        self.exchanges()
             .binary_search_by_key(&packet_id, |exchange| exchange.packet_id)
     }
 }
@@ -205,8 +219,9 @@ mod tests {
             for value in 1..=most {
                 assert_eq!(received.release(id(value)), Release::Done);
             }
-            assert_eq!(received.exchanges.capacity() > 0, most < 1000, "{most}");
-            assert!(received.exchanges.capacity() <= KEPT_LEN_MAX);
+            let capacity = received.exchanges.as_ref().map_or(0, |all| all.capacity());
+            assert_eq!(capacity > 0, most < 1000, "{most}");
+            assert!(capacity <= KEPT_LEN_MAX);
         }
     }
 

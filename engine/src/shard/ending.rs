@@ -10,7 +10,6 @@ use crate::connection::Connection;
 use crate::driver::{Driver, Key};
 use crate::failure::Cause;
 use crate::link::{CloseWish, Link, Phase};
-use crate::parking::Parked;
 use crate::session::{Entry, Session, SessionState, said_by};
 use crate::{Disconnected, DropReason, Dropped, Event, Failure, Handler, Slug};
 
@@ -82,9 +81,6 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             // For the application the link is gone now, though its last bytes are still on their way.
             link.schedule = None;
         }
-        if let Some(parked) = link.connection.parked.take().and_then(Parked::into_buffer) {
-            parked.release(tools.pool);
-        }
         let retry_in = retry(
             link,
             &mut cause,
@@ -98,6 +94,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         link.waits = false;
         let is_client = link.is_client();
         let outlives = link.connection.session.outlives();
+        self.core.drop_parked(key);
         if phase == Phase::Up {
             self.core.counters.links_up.sub(1);
         } else {
@@ -205,6 +202,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// The transport is gone: the link is removed, waits for its next attempt, or stays idle.
     pub(super) fn after_close(&mut self, key: Key) {
+        // The connection's end has done so; one that comes later with this key must find nothing, whatever brought us here.
+        self.core.drop_parked(key);
         let now = self.core.now;
         let fresh = Connection::new(Session::server(now), self.core.limits.output_bytes_max);
         let Some(link) = self.core.links.at_mut(key) else {

@@ -5,7 +5,8 @@ use std::io;
 
 use fleetwire_codec::buffer::{Block, Overload, RecvBuf};
 use fleetwire_codec::{
-    Connack, DecodeError, Disconnect, Packet, PacketId, Puback, Publish, Pubrec, QoS, ReasonCode, Version,
+    Connack, DecodeError, Disconnect, Packet, PacketId, PacketType, Puback, Publish, Pubrec, QoS, ReasonCode,
+    Version,
 };
 
 use super::{How, ShardLoop};
@@ -14,31 +15,30 @@ use crate::core::Core;
 use crate::driver::{Driver, Key};
 use crate::failure::Cause;
 use crate::link::{Link, Phase, closed_cause};
-use crate::session::{Meaning, State, Violation};
+use crate::outbox::Outbox;
+use crate::session::{Arrived, Meaning, State, Violation};
 use crate::{Connected, Event, Handler, Message, Slug};
 
 impl<H: Handler, D: Driver> ShardLoop<H, D> {
     pub(super) fn received(&mut self, key: Key, len: usize) {
         self.core.counters.bytes_in.add(len as u64);
         self.core.counters.reads.add(1);
-        let parked = self.core.take_parked(key);
         let lent = self.core.lent.take() == Some(key);
-        match parked {
-            Some(mut parked) if !lent => {
+        if let Some(mut parked) = self.core.parking.take(key) {
+            if !lent {
                 parked.advance_received(len);
                 return self.process_parked(key, parked);
             }
             // A copy of it lies in the hot block, in front of what was read.
-            Some(parked) => parked.release(&mut self.core.pool),
-            None => {}
+            parked.release(&mut self.core.pool);
         }
         let Some(mut hot) = self.core.hot.take() else {
             return;
         };
         hot.advance_received(len);
         let ended = self.process(key, &mut hot);
-        let parked = self.put_hot_away(key, hot, ended.is_ok());
-        self.processed(key, ended.and(parked));
+        let ended = self.put_hot_away(key, hot, ended);
+        self.processed(key, ended);
     }
 
     /// Takes up what was parked.
@@ -55,25 +55,34 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     /// Opens, splits and delivers what a buffer holds, if it is the connection's turn.
-    fn process(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Cause> {
-        if !self.core.count_opening(key) {
+    fn process(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Box<Cause>> {
+        let Some(link) = self.core.links.at(key) else {
+            return Ok(());
+        };
+        let has_tls = link.connection.tls.is_some();
+        if link.opening.is_some() && !self.core.count_opening(key) {
             return Ok(());
         }
-        let opened = self.open(key, buffer);
+        let opened = if has_tls {
+            self.open(key, buffer)
+        } else {
+            buffer.expose();
+            Ok(())
+        };
         // What came whole before a fault is still delivered.
         self.parse(key, buffer).and(opened)
     }
 
-    fn processed(&mut self, key: Key, ended: Result<(), Cause>) {
+    fn processed(&mut self, key: Key, ended: Result<(), Box<Cause>>) {
         match ended {
             // The answers of the packets, say, and a pause that they led to.
             Ok(()) if self.core.links.at(key).is_some_and(Link::needs_attention) => self.core.touch(key),
             Ok(()) => {}
-            Err(cause) => self.end(key, cause, How::Flush),
+            Err(cause) => self.end(key, *cause, How::Flush),
         }
     }
 
-    fn open(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Cause> {
+    fn open(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Box<Cause>> {
         loop {
             let Some((link, mut tools)) = self.core.connection(key) else {
                 return Ok(());
@@ -84,47 +93,81 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             match link.connection.open(buffer, &mut tools) {
                 Ok(Step::Done) => return Ok(()),
                 Ok(Step::Established) => self.established(key),
-                Ok(Step::CloseNotify) => return Err(closed_cause(link, None, tools.now)),
+                Ok(Step::CloseNotify) => return Err(closed_cause(link, None, tools.now).into()),
                 Err(OpenFailure::Tls(error)) => {
-                    return Err(Cause::new(Slug::of(error.slug()), error.to_string()));
+                    return Err(Cause::new(Slug::of(error.slug()), error.to_string()).into());
                 }
-                Err(OpenFailure::Frame(error)) => return Err(self.malformed(key, error, &[])),
-                Err(OpenFailure::Send(error)) => return Err(Cause::new(Slug::OVERLOADED, error.to_string())),
+                Err(OpenFailure::Frame(error)) => return Err(self.malformed(key, error, &[]).into()),
+                Err(OpenFailure::Send(error)) => {
+                    return Err(Cause::new(Slug::OVERLOADED, error.to_string()).into());
+                }
             }
         }
     }
 
-    fn parse(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Cause> {
+    fn parse(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Box<Cause>> {
         let packet_len_max = self.core.limits.packet_len_max;
-        loop {
-            let Some(link) = self.core.links.at(key) else {
+        // Most reads bring one packet, and behind it there is nothing to look for.
+        while !buffer.is_drained() {
+            let Some(link) = self.core.links.at_mut(key) else {
                 return Ok(());
             };
             if link.is_stopped() {
                 // Half a record of a handshake is no frame: nothing could be done with it before more is read.
-                let waits = !link.wants_reading() && !buffer.is_drained();
-                if let Some(link) = self.core.links.at_mut(key) {
-                    link.connection.frames_wait = waits;
-                }
+                link.connection.frames_wait = !link.wants_reading();
                 return Ok(());
             }
-            let version = link.connection.session.version();
+            let session = &mut link.connection.session;
+            let version = session.version();
             let frame = match buffer.next_frame(packet_len_max) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(self.malformed(key, error, buffer.unparsed())),
+                Err(error) => return Err(self.malformed(key, error, buffer.unparsed()).into()),
             };
             let len = frame.len();
-            match Packet::decode(frame, version) {
-                Ok(packet) => self.packet(key, packet, buffer.block())?,
-                Err(error) => return Err(self.malformed(key, error, buffer.unparsed())),
+            if session.is_up()
+                && let Some(publish) = Publish::decode_usual(&frame, version)
+            {
+                self.core.counters.packets_in.add(PacketType::Publish);
+                match session.handle_usual_publish(self.core.moment, &publish) {
+                    Ok(Arrived::New) => self.message(key, publish, buffer.block())?,
+                    Ok(Arrived::Known) => {}
+                    Ok(Arrived::Again(packet_id)) => {
+                        self.answer(key, &Packet::Pubrec(Pubrec::new(packet_id)))?;
+                    }
+                    Err(violation) => return Err(violated(violation).into()),
+                }
+            } else {
+                match Packet::decode(frame, version) {
+                    Ok(packet) => self.packet(key, packet, buffer.block())?,
+                    Err(error) => return Err(self.malformed(key, error, buffer.unparsed()).into()),
+                }
             }
             buffer.consume(len);
         }
+        Ok(())
     }
 
     /// Parks what is left in the hot buffer, if the connection goes on, and makes it ready for the next one.
-    fn put_hot_away(&mut self, key: Key, mut hot: Box<RecvBuf>, goes_on: bool) -> Result<(), Cause> {
+    fn put_hot_away(
+        &mut self,
+        key: Key,
+        mut hot: Box<RecvBuf>,
+        ended: Result<(), Box<Cause>>,
+    ) -> Result<(), Box<Cause>> {
+        let ended = if hot.is_drained() || ended.is_err() {
+            ended
+        } else {
+            self.park(key, &mut hot)
+        };
+        // Without a block to replace one that the application keeps, reading rests until there is one.
+        let _ = hot.reset(&mut self.core.pool);
+        self.core.hot = Some(hot);
+        ended
+    }
+
+    /// Parks what is left in the hot buffer, if the connection goes on.
+    fn park(&mut self, key: Key, hot: &mut RecvBuf) -> Result<(), Box<Cause>> {
         let Core {
             links,
             pool,
@@ -132,20 +175,19 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             limits,
             ..
         } = &mut self.core;
-        let parked = match links.at_mut(key).filter(|link| goes_on && link.goes_on()) {
-            None => Ok(()),
-            Some(link) => hot
+        if let Some(link) = links.at_mut(key).filter(|link| link.goes_on()) {
+            let parked = hot
                 .park(pool, link.protection(), limits.packet_len_max)
-                .map(|parked| link.connection.parked = parked.map(|parked| parking.park(parked))),
-        };
-        // Without a block to replace one that the application keeps, reading rests until there is one.
-        let _ = hot.reset(pool);
-        self.core.hot = Some(hot);
-        parked.map_err(overloaded)
+                .map_err(overloaded)?;
+            if let Some(parked) = parked {
+                parking.park(key, parked);
+            }
+        }
+        Ok(())
     }
 
     /// Parks what is left of what was parked, if the connection goes on.
-    fn park_again(&mut self, key: Key, buffer: RecvBuf, goes_on: bool) -> Result<(), Cause> {
+    fn park_again(&mut self, key: Key, buffer: RecvBuf, goes_on: bool) -> Result<(), Box<Cause>> {
         let Core {
             links,
             pool,
@@ -160,11 +202,13 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         let parked = buffer
             .repark(pool, link.protection(), limits.packet_len_max)
             .map_err(overloaded)?;
-        link.connection.parked = parked.map(|parked| parking.park(parked));
+        if let Some(parked) = parked {
+            parking.park(key, parked);
+        }
         Ok(())
     }
 
-    fn packet(&mut self, key: Key, packet: Packet<'_>, block: &Block) -> Result<(), Cause> {
+    fn packet(&mut self, key: Key, packet: Packet<'_>, block: &Block) -> Result<(), Box<Cause>> {
         self.core.counters.packets_in.add(packet.packet_type());
         let Some((link, tools)) = self.core.connection(key) else {
             return Ok(());
@@ -178,18 +222,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
         match meaning {
             Meaning::Nothing => {}
-            Meaning::Message(publish) => {
-                let (qos, packet_id) = (publish.qos, publish.packet_id);
-                let (link, held) = (link.id, Cell::new(qos == QoS::AtMostOnce));
-                if publish.topic.is_empty() {
-                    self.deliver_aliased(key, publish, block, &held);
-                } else {
-                    self.deliver(key, Event::Message(Message::new(publish, block, link, &held)));
-                }
-                if !held.get() {
-                    self.acknowledge(key, qos, packet_id)?;
-                }
-            }
+            Meaning::Message(publish) => self.message(key, publish, block)?,
             Meaning::Answer(packet) => self.answer(key, &packet)?,
             Meaning::Refused(ack) => self.deliver(key, Event::Refused(ack)),
             Meaning::Acked(ack) => self.deliver(key, Event::Acked(ack)),
@@ -200,9 +233,30 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             Meaning::Subscribe(subscribe) => self.deliver(key, Event::Subscribe(subscribe)),
             Meaning::Unsubscribe(unsubscribe) => self.deliver(key, Event::Unsubscribe(unsubscribe)),
             Meaning::Auth(auth) => self.deliver(key, Event::Auth(auth)),
-            Meaning::Disconnect(disconnect) => return Err(goodbye(&disconnect)),
+            Meaning::Disconnect(disconnect) => return Err(goodbye(&disconnect).into()),
         }
         Ok(())
+    }
+
+    /// Delivers a message, and acknowledges it unless the application does that.
+    fn message(&mut self, key: Key, publish: Publish<'_>, block: &Block) -> Result<(), Box<Cause>> {
+        let Some(link) = self.core.links.at(key) else {
+            return Ok(());
+        };
+        let (qos, packet_id) = (publish.qos, publish.packet_id);
+        let held = Cell::new(qos == QoS::AtMostOnce);
+        if publish.topic.is_empty() {
+            self.deliver_aliased(key, publish, block, &held);
+        } else {
+            let at = link.at(self.core.now);
+            let message = Message::new(publish, block, link.id, &held);
+            self.handler
+                .on_event(at, Event::Message(message), &mut Outbox::new(&mut self.core));
+        }
+        if held.get() {
+            return Ok(());
+        }
+        self.acknowledge(key, qos, packet_id)
     }
 
     /// Delivers a message whose topic is what its alias stands for: without one nothing is decoded that has no topic.
@@ -228,7 +282,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     /// Acknowledges a publish, in its turn if the application holds the acknowledgements of earlier ones.
-    fn acknowledge(&mut self, key: Key, qos: QoS, packet_id: Option<PacketId>) -> Result<(), Cause> {
+    fn acknowledge(&mut self, key: Key, qos: QoS, packet_id: Option<PacketId>) -> Result<(), Box<Cause>> {
         let Some(packet_id) = packet_id else { return Ok(()) };
         if let Some(link) = self.core.links.at_mut(key)
             && link.connection.session.queue_ack(packet_id, qos)
@@ -244,23 +298,21 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// Sends an answer that the protocol owes. A peer that does not read its answers is cut off, for they have
     /// nowhere to wait.
-    fn answer(&mut self, key: Key, packet: &Packet<'_>) -> Result<(), Cause> {
+    fn answer(&mut self, key: Key, packet: &Packet<'_>) -> Result<(), Box<Cause>> {
         let Some((link, mut tools)) = self.core.connection(key) else {
             return Ok(());
         };
         if link.wishes.close.is_some() {
             return Ok(());
         }
-        link.connection.send_packet(packet, &mut tools).map_err(|error| {
-            Cause::new(
-                Slug::OVERLOADED,
-                format!("the peer does not take its acknowledgements: {error}"),
-            )
-            .with_reason(ReasonCode::QuotaExceeded)
+        let sent = link.connection.send_packet(packet, &mut tools);
+        sent.map_err(|error| {
+            let text = format!("the peer does not take its acknowledgements: {error}");
+            Box::new(Cause::new(Slug::OVERLOADED, text).with_reason(ReasonCode::QuotaExceeded))
         })
     }
 
-    fn connack(&mut self, key: Key, connack: &Connack<'_>) -> Result<(), Cause> {
+    fn connack(&mut self, key: Key, connack: &Connack<'_>) -> Result<(), Box<Cause>> {
         let Some(link) = self.core.links.at_mut(key) else {
             return Ok(());
         };
@@ -312,7 +364,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
                 | ReasonCode::ConnectionRateExceeded
                 | ReasonCode::UnspecifiedError
         );
-        Err(cause)
+        Err(cause.into())
     }
 
     pub(super) fn closed(&mut self, key: Key, error: Option<&io::Error>) {

@@ -117,7 +117,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
         if wanted
             && std::mem::take(&mut link.connection.frames_wait)
-            && let Some(parked) = self.core.take_parked(key)
+            && let Some(parked) = self.core.parking.take(key)
         {
             self.process_parked(key, parked);
         }
