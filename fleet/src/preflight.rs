@@ -7,7 +7,7 @@ use crate::text::{count, counted};
 
 /// Descriptors of the process itself: standard streams, signals, the child's pipes, resolver and log files.
 const OPEN_FILES_BASE: u64 = 60;
-/// Of each thread: its epoll and its wake-up, and as many to spare.
+/// Of each thread: its epoll, its wake-up and its timer, and one to spare.
 const OPEN_FILES_PER_THREAD: u64 = 4;
 
 /// errno(3) on Linux, macOS and the BSDs: too many open files in this process, and in the system.

@@ -5,6 +5,7 @@
 //! later is a new edge, so the second system call that would only say `WouldBlock` is saved. When the read side is
 //! closed no further edge will come, so it is read to its end.
 
+mod alarm;
 mod listeners;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +23,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::SockRef;
 
+use self::alarm::Alarm;
 use self::listeners::Listeners;
 use super::{Completion, Driver, Key, Targets, Wake};
 use crate::Listener;
@@ -34,6 +36,7 @@ const MEMORY_REST: Duration = Duration::from_millis(5);
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Tokens from here on are not connections.
 const TOKEN_WAKER: Token = Token(usize::MAX);
+const TOKEN_ALARM: Token = Token(usize::MAX - 1);
 const TOKEN_LISTENERS: usize = usize::MAX - 1024;
 
 /// What each pass needs of a connection, in sixteen bytes: thousands take turns, and each is looked for in memory.
@@ -69,6 +72,7 @@ pub(crate) struct MioDriver {
     /// Completions that a submission or an edge has made, with the connection's serial.
     done: VecDeque<(Key, u32, Completion<TcpStream>)>,
     listeners: Listeners,
+    alarm: Alarm,
     /// The system's poll brought as many events as it may at a time.
     more: bool,
     /// A read found nowhere to read into in this pass.
@@ -84,6 +88,7 @@ impl MioDriver {
         let pending = Arc::new(AtomicBool::new(false));
         let waker = Arc::new(Waker::new(poll.registry(), TOKEN_WAKER)?);
         let listeners = Listeners::new(listeners, poll.registry())?;
+        let alarm = Alarm::new(poll.registry(), TOKEN_ALARM)?;
         let driver = Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
@@ -94,6 +99,7 @@ impl MioDriver {
             ready: VecDeque::new(),
             done: VecDeque::new(),
             listeners,
+            alarm,
             more: false,
             no_memory: false,
             turns_left: 0,
@@ -120,6 +126,9 @@ impl MioDriver {
         if token == TOKEN_WAKER {
             self.pending.store(false, Ordering::Release);
             return;
+        }
+        if token == TOKEN_ALARM {
+            return self.alarm.rang();
         }
         if let Some(index) = token.0.checked_sub(TOKEN_LISTENERS) {
             return self.listeners.note(index);
@@ -294,7 +303,7 @@ impl MioDriver {
 }
 
 impl AsFd for MioDriver {
-    /// Readable when the system's poll has something new.
+    /// Readable when the system's poll has something new, or when a deadline has come.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.poll.registry().as_fd()
     }
@@ -309,7 +318,10 @@ impl Driver for MioDriver {
         let rests = std::mem::take(&mut self.no_memory);
         let timeout = match until {
             _ if !rests && self.is_busy() => Some(Duration::ZERO),
-            Some(until) => Some(until.saturating_duration_since(Instant::now()).min(WAIT_MAX)),
+            Some(until) => self
+                .alarm
+                .timeout(until, Instant::now)
+                .map(|timeout| timeout.min(WAIT_MAX)),
             None => None,
         };
         let timeout = match timeout {
