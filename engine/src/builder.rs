@@ -57,11 +57,13 @@ impl EngineBuilder {
         self
     }
 
-    /// Keeps each shard's thread on one processor: the shards in turn on those that this process may use. Off unless said
-    /// otherwise, for the system moves threads to where there is room, and only who has measured knows better.
+    /// Keeps each shard's thread on one processor: the shards in turn on those that the thread that calls
+    /// [`start`](Self::start) may use, from the lowest number on. Off unless said otherwise, for the system moves threads to
+    /// where there is room, and only who has measured knows better.
     ///
-    /// On Linux; elsewhere, or if the system refuses, [`start`](Self::start) is an error. An engine that its caller turns
-    /// has no thread to pin.
+    /// A second engine, or another process, begins with the same processor, unless it is started where others are allowed
+    /// (`taskset`). Threads that a handler starts stay on its processor. If the system refuses, the thread stays free, and a
+    /// warning is logged. On Linux; elsewhere `start` is an error. An engine that its caller turns has no thread to pin.
     #[must_use]
     pub fn pin_threads(mut self, pin: bool) -> Self {
         self.pins_threads = pin;
@@ -108,7 +110,8 @@ impl EngineBuilder {
     /// Starts the shards, each with a handler of its own.
     ///
     /// # Errors
-    /// The settings contradict each other, or the system refuses threads or descriptors.
+    /// The settings contradict each other, the system refuses threads or descriptors, or threads are to be pinned where that
+    /// is not possible.
     pub fn start<H: Handler>(self, make: impl FnMut(Shard) -> H) -> Result<Engine<H>, StartError> {
         let processors = if self.pins_threads {
             pinning::processors().map_err(StartError::Io)?

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
-
 use crate::driver::{Driver, MioDriver};
 use crate::shard::ShardLoop;
 use crate::{EngineBuilder, EngineHandle, Handler, Stats, pinning};
@@ -43,19 +41,14 @@ impl<H: Handler> Engine<H> {
         processor: Option<usize>,
     ) -> io::Result<()> {
         let name = format!("fleetwire-{}", self.threads.len());
-        let (ready, pinned) = bounded(1);
         let thread = thread::Builder::new().name(name).spawn(move || {
-            let pinned = processor.map_or(Ok(()), pinning::pin);
-            let text = pinned.as_ref().err().map(ToString::to_string);
-            // Whoever starts the engine waits for it.
-            let _ = ready.send(pinned);
-            match text {
-                None => run(shard_loop),
-                Some(text) => Err(text),
+            if let Some(processor) = processor {
+                pinning::pin(processor);
             }
+            run(shard_loop)
         })?;
         self.threads.push(thread);
-        pinned.recv().unwrap_or(Ok(()))
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// The processors that this process may use; not known everywhere.
+/// The processors that the calling thread may use; not known everywhere.
 #[cfg(target_os = "linux")]
 pub(crate) fn processors() -> io::Result<Vec<usize>> {
     use rustix::thread::{CpuSet, sched_getaffinity};
@@ -12,13 +12,15 @@ pub(crate) fn processors() -> io::Result<Vec<usize>> {
         .collect())
 }
 
-/// Keeps the calling thread on that processor.
+/// Keeps the calling thread on that processor, if the system lets it.
 #[cfg(target_os = "linux")]
-pub(crate) fn pin(processor: usize) -> io::Result<()> {
+pub(crate) fn pin(processor: usize) {
     use rustix::thread::{CpuSet, sched_setaffinity};
     let mut only = CpuSet::new();
     only.set(processor);
-    Ok(sched_setaffinity(None, &only)?)
+    if let Err(error) = sched_setaffinity(None, &only) {
+        log::warn!("cannot pin a thread to processor {processor}, so it stays free: {error}");
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -30,6 +32,4 @@ pub(crate) fn processors() -> io::Result<Vec<usize>> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn pin(_processor: usize) -> io::Result<()> {
-    processors().map(|_| ())
-}
+pub(crate) fn pin(_processor: usize) {}

@@ -65,7 +65,7 @@ impl<D: Driver> Side<D> {
     /// One pass; answers which connections were read from.
     fn pass(&mut self) -> Vec<Key> {
         self.driver
-            .wait(Some(Instant::now() + Duration::from_millis(5)))
+            .wait(None, Some(Instant::now() + Duration::from_millis(5)))
             .unwrap();
         let mut read = Vec::new();
         while let Some(completion) = self.driver.next(&mut self.memory) {
@@ -345,7 +345,7 @@ fn play<D: Driver>(stage: &mut Stage<D>) -> Vec<Vec<String>> {
     // A wait without an end is woken.
     stage.wake.wake();
     stage.wake.wake();
-    stage.server.driver.wait(None).unwrap();
+    stage.server.driver.wait(None, None).unwrap();
     told
 }
 

@@ -88,7 +88,7 @@ impl MioDriver {
         let pending = Arc::new(AtomicBool::new(false));
         let waker = Arc::new(Waker::new(poll.registry(), TOKEN_WAKER)?);
         let listeners = Listeners::new(listeners, poll.registry())?;
-        let alarm = Alarm::new(poll.registry(), TOKEN_ALARM)?;
+        let alarm = Alarm::new(poll.registry(), TOKEN_ALARM);
         let driver = Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
@@ -303,7 +303,7 @@ impl MioDriver {
 }
 
 impl AsFd for MioDriver {
-    /// Readable when the system's poll has something new, or when a deadline has come.
+    /// Readable when the system's poll has something new.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.poll.registry().as_fd()
     }
@@ -314,20 +314,16 @@ impl Driver for MioDriver {
 
     const NAME: &'static str = "mio";
 
-    fn wait(&mut self, until: Option<Instant>) -> io::Result<Instant> {
+    fn wait(&mut self, due: Option<Instant>, latest: Option<Instant>) -> io::Result<Instant> {
         let rests = std::mem::take(&mut self.no_memory);
-        let timeout = match until {
-            _ if !rests && self.is_busy() => Some(Duration::ZERO),
-            Some(until) => self
-                .alarm
-                .timeout(until, Instant::now)
-                .map(|timeout| timeout.min(WAIT_MAX)),
-            None => None,
-        };
-        let timeout = match timeout {
-            Some(timeout) if rests => Some(timeout.min(MEMORY_REST)),
-            None if rests => Some(MEMORY_REST),
-            timeout => timeout,
+        let timeout = if !rests && self.is_busy() {
+            Some(Duration::ZERO)
+        } else {
+            let due = due.and_then(|due| self.alarm.timeout(due, Instant::now));
+            let latest = latest.map(|latest| latest.saturating_duration_since(Instant::now()));
+            let rest = rests.then_some(MEMORY_REST);
+            let all = [due, latest, rest].into_iter().flatten();
+            all.min().map(|timeout| timeout.min(WAIT_MAX))
         };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
@@ -461,5 +457,20 @@ mod tests {
         // In debug builds mio's part is longer than a descriptor.
         let len = (size_of::<TcpStream>() + 12).next_multiple_of(align_of::<Socket>());
         assert_eq!(size_of::<Option<Socket>>(), len);
+    }
+
+    #[test]
+    fn the_end_of_one_wait_ends_no_other() {
+        let (mut driver, wake) = MioDriver::new(Vec::new()).unwrap();
+        let ms = Duration::from_millis;
+        wake.wake();
+        driver.wait(None, Some(Instant::now() + ms(30))).unwrap();
+        // Nothing of that is left, unlike of a deadline of the shard.
+        let latest = Instant::now() + ms(60);
+        assert!(driver.wait(None, Some(latest)).unwrap() >= latest);
+        // A deadline's own alarm may ring a little early, while it is set.
+        let due = Instant::now() + ms(60);
+        assert!(driver.wait(Some(due), None).unwrap() >= due - ms(30));
+        assert!(driver.wait(Some(due), None).unwrap() >= due);
     }
 }

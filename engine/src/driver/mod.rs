@@ -108,8 +108,11 @@ pub(crate) trait Driver {
     /// The name that reports give this driver.
     const NAME: &'static str;
 
-    /// Waits until something is ready, `until` has come, or the shard was woken; answers the time.
-    fn wait(&mut self, until: Option<Instant>) -> io::Result<Instant>;
+    /// Waits until something is ready, a time has come, or the shard was woken; answers the time.
+    ///
+    /// Of the two times `due` is when the shard has something to do, and may be heard of again and again; `latest` is the
+    /// caller's, for this wait alone.
+    fn wait(&mut self, due: Option<Instant>, latest: Option<Instant>) -> io::Result<Instant>;
 
     /// The next completion of this pass; `None` when all that is ready has had its turn.
     fn next(&mut self, targets: &mut impl Targets) -> Option<Completion<Self::Incoming>>;

@@ -159,8 +159,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// Waits for something to do, at the longest until `latest`, and takes every completion that is ready then.
     pub(crate) fn wait(&mut self, latest: Option<Instant>) -> io::Result<()> {
-        let until = self.wake_at().into_iter().chain(latest).min();
-        let now = self.driver.wait(until)?;
+        let now = self.driver.wait(self.wake_at(), latest)?;
         self.core.set_now(now);
         while let Some(completion) = self.driver.next(&mut self.core) {
             self.complete(completion);

@@ -175,7 +175,7 @@ impl<P: Peer> PeerShard<P> {
 
 impl<P: Peer> State<P> {
     fn turn(&mut self) -> io::Result<()> {
-        self.io.now = self.driver.wait(None)?;
+        self.io.now = self.driver.wait(None, None)?;
         while let Some(completion) = self.driver.next(&mut self.buffer) {
             match completion {
                 Completion::Accepted { incoming, .. } => {

@@ -88,7 +88,7 @@ impl Driver for SimDriver {
     const NAME: &'static str = "sim";
 
     /// Does not wait: whoever runs the simulation calls it when something is ready or `until` has come.
-    fn wait(&mut self, _until: Option<Instant>) -> io::Result<Instant> {
+    fn wait(&mut self, _due: Option<Instant>, _latest: Option<Instant>) -> io::Result<Instant> {
         self.pending.store(false, Ordering::Release);
         Ok(self.world.borrow_mut().begin_pass(self.owner))
     }
