@@ -1,7 +1,7 @@
 //! Those that are compared with many connections, each in a process of its own: the engine, a bare loop, rumqttc.
 //!
-//! A process holds the connections of one contender on one thread, and another one the other ends. CPU time is the
-//! thread's own, from `/proc/thread-self`.
+//! A process holds the connections of one contender on one thread, beside the main one, which waits; another process holds
+//! the other ends. CPU time is the thread's own, from `/proc/thread-self`.
 //!
 //! - [`Case::Connect`]: from nothing to CONNACK, at most 256 at a time. Under TLS each device has a certificate of its own,
 //!   kept in DER; its key is parsed as it connects.
@@ -25,6 +25,7 @@ pub(crate) mod pki;
 mod rumqttc;
 mod wire;
 
+use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Lines, Write, stdin};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio, exit};
@@ -75,11 +76,19 @@ pub(crate) fn play_role() {
             let job = Job::parse(job);
             match Contender::parse(contender) {
                 Contender::Engine => engine::hold(&job),
-                Contender::Bare => bare::hold(&job),
-                Contender::Rumqttc => rumqttc::hold(&job),
+                Contender::Bare => on_a_thread(move || bare::hold(&job)),
+                Contender::Rumqttc => on_a_thread(move || rumqttc::hold(&job)),
             }
         }
         _ => {}
+    }
+}
+
+/// As a shard has one of its own: where there are two threads the C library does more for each system call.
+fn on_a_thread(hold: impl FnOnce() -> Infallible + Send + 'static) -> ! {
+    match std::thread::spawn(hold).join() {
+        Ok(never) => match never {},
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
