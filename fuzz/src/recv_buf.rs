@@ -160,6 +160,7 @@ impl Shard {
     }
 
     fn read(&mut self, who: usize, len_max: usize) {
+        let (link, packet_len_max) = (self.link, self.packet_len_max);
         let Some((buf, model)) = self.buf(who) else {
             return;
         };
@@ -170,6 +171,13 @@ impl Shard {
         spare[..len].copy_from_slice(&model.wire[..len]);
         model.sealed.extend(model.wire.drain(..len));
         buf.advance_received(len);
+        if link == Link::Plain
+            && let Some(frame) = buf.sole_frame(packet_len_max)
+        {
+            assert!(model.plain.is_empty());
+            assert_eq!(split(&model.sealed, packet_len_max), Ok(Split::Complete(frame)));
+            assert_eq!(frame.len(), model.sealed.len());
+        }
         self.bytes_read += len as u64;
     }
 

@@ -197,7 +197,9 @@ impl Pool {
         self.blocks_taken - self.blocks_put - self.home.dropped_blocks.load(Relaxed)
     }
 
-    fn bytes_in_use(&self) -> u64 {
+    /// Bytes of the blocks that are in use: [`PoolStats::bytes_in_use`] alone.
+    #[inline]
+    pub fn bytes_in_use(&self) -> u64 {
         self.bytes_taken - self.bytes_put - self.home.dropped_bytes.load(Relaxed)
     }
 

@@ -236,6 +236,23 @@ impl RecvBuf {
         })
     }
 
+    /// The frame that was received, if it is all that was, and whole, and nothing was done with it yet.
+    ///
+    /// Then neither [`expose`](Self::expose) nor [`consume`](Self::consume) is needed, and [`reset`](Self::reset) is what
+    /// comes next. `None` says nothing of what there is, malformed or too long perhaps.
+    #[inline(always)]
+    pub fn sole_frame(&self, packet_len_max: usize) -> Option<Frame<'_>> {
+        // With nothing before it no cursor has moved but one.
+        if self.sealed != 0 {
+            return None;
+        }
+        let received = self.block.bytes().get(..self.received as usize)?;
+        match frame::split(received, packet_len_max) {
+            Ok(Split::Complete(frame)) if frame.len() == received.len() => Some(frame),
+            _ => None,
+        }
+    }
+
     /// Moves past the frame that [`next_frame`](Self::next_frame) returned, whose length `len` is; and from the last one of
     /// a run to the next run.
     pub fn consume(&mut self, len: usize) {
@@ -260,12 +277,19 @@ impl RecvBuf {
     /// # Errors
     ///
     /// [`Overload::Memory`]: the pool has no block to give. The buffer is clear but frozen, with no room to read into.
+    #[inline]
     pub fn reset(&mut self, pool: &mut Pool) -> Result<(), Overload> {
         self.clear();
         if self.block.is_retained() {
-            let block = pool.take(self.block.len()).ok_or(Overload::Memory)?;
-            pool.put(mem::replace(&mut self.block, block));
+            return self.take_another(pool);
         }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn take_another(&mut self, pool: &mut Pool) -> Result<(), Overload> {
+        let block = pool.take(self.block.len()).ok_or(Overload::Memory)?;
+        pool.put(mem::replace(&mut self.block, block));
         Ok(())
     }
 

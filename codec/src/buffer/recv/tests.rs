@@ -336,3 +336,31 @@ fn lengths_out_of_bounds_are_clamped() {
     assert!(hot.is_drained());
     assert!(hot.bytes(usize::MAX - 1..usize::MAX).is_empty());
 }
+
+#[test]
+fn a_frame_is_the_sole_one_only_if_it_is_whole_and_nothing_is_around_it() {
+    let (mut pool, mut hot) = pool_and_hot();
+    let (one, other) = (frame(200, 1), frame(30, 2));
+    let sole = |hot: &RecvBuf| hot.sole_frame(PACKET_LEN_MAX).map(|frame| frame.len());
+    assert_eq!(sole(&hot), None, "nothing was received");
+    receive(&mut hot, &one[..150]);
+    assert_eq!(sole(&hot), None, "it is not whole");
+    receive(&mut hot, &one[150..]);
+    assert_eq!(sole(&hot), Some(200));
+    assert_eq!(hot.sole_frame(199), None, "it is too long");
+    // The usual way is still open.
+    hot.expose();
+    assert_eq!(sole(&hot), None, "something was done with it");
+    assert_eq!(next_frame(&hot), Some(&one[..]));
+    hot.consume(200);
+    receive(&mut hot, &other);
+    assert_eq!(sole(&hot), None, "another was before it");
+    hot.reset(&mut pool).unwrap();
+    receive(&mut hot, &other);
+    assert_eq!(sole(&hot), Some(30));
+    receive(&mut hot, &one[..1]);
+    assert_eq!(sole(&hot), None, "there is more");
+    hot.reset(&mut pool).unwrap();
+    receive(&mut hot, &[0x00, 0x00]);
+    assert_eq!(sole(&hot), None, "packet type 0 is forbidden");
+}
