@@ -237,6 +237,7 @@ fn core(
         hot: Some(Box::new(RecvBuf::new(hot))),
         parking: Parking::default(),
         lent: None,
+        unreported: true,
         pool,
         scratch: Scratch::with_keys_max(limits.tls_keys_max),
         flight: Vec::new(),

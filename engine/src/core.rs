@@ -19,40 +19,45 @@ use crate::timer::Timers;
 use crate::{ConnectForm, Limits, LinkId, OpenError, Plan, Shard};
 
 /// See the module.
+///
+/// What each message needs lies in the first three lines of the cache, but for one of the limits.
+#[repr(C, align(64))]
 pub(crate) struct Core {
-    pub(crate) shard: Shard,
-    pub(crate) limits: Limits,
+    pub(crate) counters: Arc<Counters>,
+    /// What every socket is received into; `None` only while it is parsed.
+    pub(crate) hot: Option<Box<RecvBuf>>,
+    /// The link whose parked bytes were copied to the hot block for the read that is under way.
+    pub(crate) lent: Option<Key>,
+    /// Something may have changed what the links, the pool and TLS count; see [`is_unreported`](Self::is_unreported).
+    pub(crate) unreported: bool,
+    pub(crate) links: Links,
     pub(crate) now: Instant,
     /// The same as `now`, converted once a pass.
     pub(crate) moment: Moment,
-    pub(crate) pool: Pool,
-    pub(crate) scratch: Scratch,
-    pub(crate) flight: Vec<u8>,
-    /// What every socket is received into; `None` only while it is parsed.
-    pub(crate) hot: Option<Box<RecvBuf>>,
     pub(crate) parking: Parking,
-    /// The link whose parked bytes were copied to the hot block for the read that is under way.
-    pub(crate) lent: Option<Key>,
-    pub(crate) links: Links,
-    pub(crate) ids: Ids,
+    pub(crate) limits: Limits,
     pub(crate) timers: Timers,
-    pub(crate) dialer: Dialer,
     /// Links that have something to send or to change.
     pub(crate) dirty: Vec<Key>,
     /// Links whose block left at once, and that have more to do in the next pass.
     pub(crate) again: Vec<Key>,
     /// Links whose verbs found no memory, and that nothing else will wake.
     pub(crate) starved: Vec<Key>,
+    /// Accepted connections that have spoken and wait for their turn.
+    pub(crate) waiting: VecDeque<LinkId>,
+    pub(crate) dialer: Dialer,
     /// Client connections that are being opened.
     pub(crate) dialling: usize,
     /// Accepted connections that have spoken, before their CONNACK.
     pub(crate) accepting: usize,
-    /// Accepted connections that have spoken and wait for their turn.
-    pub(crate) waiting: VecDeque<LinkId>,
+    pub(crate) pool: Pool,
+    pub(crate) scratch: Scratch,
+    pub(crate) flight: Vec<u8>,
+    pub(crate) ids: Ids,
     pub(crate) random: fastrand::Rng,
     /// Bytes of publishes that were copied so that they can be sent again.
     pub(crate) kept_bytes: u64,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) shard: Shard,
     /// No new connections any more.
     pub(crate) draining: bool,
 }
@@ -61,6 +66,17 @@ impl Core {
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = now;
         self.moment = now.into();
+    }
+
+    /// The counters may be other than what they were when they were last told. Blocks may come home at any time, from any
+    /// thread.
+    pub(crate) fn is_unreported(&self) -> bool {
+        self.unreported || self.pool.bytes_in_use() != self.counters.buffer_bytes.read()
+    }
+
+    /// No verb has left anything to do.
+    pub(crate) fn verbs_left_nothing(&self) -> bool {
+        self.dirty.is_empty() && self.starved.is_empty() && self.dialer.queue.is_empty()
     }
 
     /// The link's connection, with what it works with.
@@ -261,6 +277,34 @@ impl Core {
         }
     }
 
+    /// Where the next bytes of a connection go that may have some already, or when there may be no room.
+    #[inline(never)]
+    fn receive_more(&mut self, key: Key) -> &mut [u8] {
+        let Self {
+            parking,
+            hot,
+            pool,
+            lent,
+            unreported,
+            ..
+        } = self;
+        let Some(hot) = hot.as_mut() else { return &mut [] };
+        if lent.take().is_some() || !hot.has_spare() {
+            // A copy that no read followed must not be seen by the next connection, and a block that the application
+            // keeps is replaced as soon as there is memory.
+            let _ = hot.reset(pool);
+        }
+        if let Some(parked) = parking.get_mut(key) {
+            *unreported = true;
+            // A busy connection goes on in the hot block, where one read takes more.
+            if !(parked.wants_hot() && hot.unpark(parked)) {
+                return parked.spare();
+            }
+            *lent = Some(key);
+        }
+        hot.spare()
+    }
+
     /// Asks for the end of a link, or of its present connection.
     pub(crate) fn wish_close(&mut self, id: LinkId, how: CloseWish, remove: bool) {
         if let Some(link) = self.links.get_mut(id) {
@@ -276,28 +320,13 @@ impl Core {
 }
 
 impl Targets for Core {
+    #[inline]
     fn receive(&mut self, key: Key) -> &mut [u8] {
-        let Self {
-            parking,
-            hot,
-            pool,
-            lent,
-            ..
-        } = self;
-        let Some(hot) = hot.as_mut() else { return &mut [] };
-        if lent.take().is_some() || !hot.has_spare() {
-            // A copy that no read followed must not be seen by the next connection, and a block that the application
-            // keeps is replaced as soon as there is memory.
-            let _ = hot.reset(pool);
+        let has_spare = self.hot.as_ref().is_some_and(|hot| hot.has_spare());
+        if !has_spare || self.lent.is_some() || !self.parking.is_empty() {
+            return self.receive_more(key);
         }
-        if let Some(parked) = parking.get_mut(key) {
-            // A busy connection goes on in the hot block, where one read takes more.
-            if !(parked.wants_hot() && hot.unpark(parked)) {
-                return parked.spare();
-            }
-            *lent = Some(key);
-        }
-        hot.spare()
+        self.hot.as_mut().map_or(&mut [], |hot| hot.spare())
     }
 }
 
@@ -339,6 +368,11 @@ impl Dialer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_every_message_needs_lies_together() {
+        assert!(std::mem::offset_of!(Core, parking) + size_of::<Parking>() <= 3 * 64);
+    }
 
     #[test]
     fn slots_are_an_interval_apart_and_saved_up_ones_are_not() {

@@ -9,7 +9,7 @@ use crate::{Disconnected, Failure, LinkId, PublishError, TlsInfo, VerbError};
 use bytes::Bytes;
 use fleetwire_codec::buffer::Block;
 use fleetwire_codec::{
-    Auth, Connect, PacketId, Properties, Publish, ReasonCode, Suback, Subscribe, Unsuback, Unsubscribe,
+    Auth, Connect, PacketId, Properties, Publish, QoS, ReasonCode, Suback, Subscribe, Unsuback, Unsubscribe,
     Version,
 };
 
@@ -182,17 +182,35 @@ pub struct Message<'a> {
     publish: Publish<'a>,
     block: &'a Block,
     link: LinkId,
+    taken: &'a Taken,
+}
+
+/// What the application has taken over of a message.
+#[derive(Debug)]
+pub(crate) struct Taken {
     /// Nobody but the application will acknowledge it.
-    held: &'a Cell<bool>,
+    pub(crate) held: Cell<bool>,
+    /// Its payload was kept.
+    pub(crate) kept: Cell<bool>,
+}
+
+impl Taken {
+    /// Nothing, of a message at that QoS: at QoS 0 there is no acknowledgement.
+    pub(crate) fn new(qos: QoS) -> Self {
+        Self {
+            held: Cell::new(qos == QoS::AtMostOnce),
+            kept: Cell::new(false),
+        }
+    }
 }
 
 impl<'a> Message<'a> {
-    pub(crate) fn new(publish: Publish<'a>, block: &'a Block, link: LinkId, held: &'a Cell<bool>) -> Self {
+    pub(crate) fn new(publish: Publish<'a>, block: &'a Block, link: LinkId, taken: &'a Taken) -> Self {
         Self {
             publish,
             block,
             link,
-            held,
+            taken,
         }
     }
 
@@ -202,7 +220,7 @@ impl<'a> Message<'a> {
 
     /// Takes its acknowledgement over; false if there is none, or if that was done before.
     pub(crate) fn hold(&self) -> bool {
-        !self.held.replace(true)
+        !self.taken.held.replace(true)
     }
 
     /// The packet, for as long as the event lasts.
@@ -213,6 +231,7 @@ impl<'a> Message<'a> {
     /// Keeps the payload beyond the event, without copying it: the bytes stay in the block that they were received
     /// into. Past `Limits::retained_bytes_max`, and for small payloads in big blocks, it is copied instead.
     pub fn retain(&self) -> Bytes {
+        self.taken.kept.set(true);
         self.block.keep(self.publish.payload)
     }
 }

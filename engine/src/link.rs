@@ -239,6 +239,17 @@ impl Link {
             || self.connection.has_more_to_do()
     }
 
+    /// It is up, without TLS, and reads, so that messages can be delivered. Nothing else is to be done for those that get no
+    /// acknowledgement: what the verbs of their handler have done or found no room for is in a list of the shard already.
+    #[inline]
+    pub(crate) fn takes_plain_messages(&self) -> bool {
+        self.phase == Phase::Up
+            && self.connection.tls.is_none()
+            && self.wishes.close.is_none()
+            && !(self.paused | self.held)
+            && self.connection.session.is_up()
+    }
+
     /// What the connection's input is made of.
     pub(crate) fn protection(&self) -> Protection {
         if self.connection.tls.is_some() {

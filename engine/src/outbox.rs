@@ -408,11 +408,13 @@ impl<'a> Outbox<'a> {
         if !live.connection.session.begin_auth(reason, &properties) {
             return Err(VerbError::Invalid);
         }
-        live.connection
-            .send_packet(&Packet::Auth(Auth { reason, properties }), &mut tools)?;
-        live.connection.session.auth_sent();
-        self.core.touch(link.slot);
-        Ok(())
+        let sent = live
+            .connection
+            .send_packet(&Packet::Auth(Auth { reason, properties }), &mut tools);
+        if sent.is_ok() {
+            live.connection.session.auth_sent();
+        }
+        self.sent(link, sent)
     }
 
     fn answer_connect(&mut self, link: LinkId, connack: &Connack<'_>) -> Result<(), VerbError> {
@@ -423,9 +425,18 @@ impl<'a> Outbox<'a> {
         if session.state() != State::Deciding || !names_method {
             return Err(VerbError::Invalid);
         }
-        live.connection
-            .send_packet(&Packet::Connack(*connack), &mut tools)?;
+        let sent = live
+            .connection
+            .send_packet(&Packet::Connack(*connack), &mut tools);
+        self.sent(link, sent)
+    }
+
+    /// What a verb answers that has sent something, or has found no room for it: then `Writable` comes.
+    fn sent(&mut self, link: LinkId, sent: Result<(), VerbError>) -> Result<(), VerbError> {
+        if sent == Err(VerbError::Full) {
+            self.core.note_full(link.slot);
+        }
         self.core.touch(link.slot);
-        Ok(())
+        sent
     }
 }

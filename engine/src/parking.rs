@@ -10,7 +10,10 @@ use crate::driver::Key;
 /// the link need not be in the cache for that. Boxes that are free are kept, so that a connection whose reads end within
 /// frames parks one each time, and none of that allocates.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Parking {
+    /// How many places are filled.
+    parked: usize,
     places: Vec<Option<Place>>,
     free: Vec<Place>,
 }
@@ -33,7 +36,13 @@ impl Parking {
         if let Some(place) = self.places.get_mut(index) {
             debug_assert!(place.is_none(), "it was not taken");
             *place = Some(parked);
+            self.parked += 1;
         }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parked == 0
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut RecvBuf> {
@@ -43,6 +52,7 @@ impl Parking {
     #[inline]
     pub(crate) fn take(&mut self, key: Key) -> Option<RecvBuf> {
         let parked = self.places.get_mut(key as usize)?.take()?;
+        self.parked -= 1;
         self.empty(parked)
     }
 

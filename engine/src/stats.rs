@@ -81,15 +81,21 @@ impl Packets {
 }
 
 macro_rules! counters {
-    (sums { $($name:ident $doc:literal;)* } most { $($most:ident $most_doc:literal;)* }) => {
-        /// Counters of one shard, on lines of the cache that no other shard writes to.
+    (
+        traffic { $($hot:ident $hot_doc:literal;)* }
+        sums { $($name:ident $doc:literal;)* }
+        most { $($most:ident $most_doc:literal;)* }
+    ) => {
+        /// Counters of one shard, on lines of the cache that no other shard writes to; what each message counts is in the
+        /// first.
         #[derive(Debug, Default)]
-        #[repr(align(128))]
+        #[repr(C, align(128))]
         pub(crate) struct Counters {
-            $(pub(crate) $name: Counter,)*
-            $(pub(crate) $most: Counter,)*
+            $(pub(crate) $hot: Counter,)*
             pub(crate) packets_in: Packets,
             pub(crate) packets_out: Packets,
+            $(pub(crate) $name: Counter,)*
+            $(pub(crate) $most: Counter,)*
             pub(crate) keep_alive_slack_us_min: Least,
         }
 
@@ -97,6 +103,7 @@ macro_rules! counters {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
+            $(#[doc = $hot_doc] pub $hot: u64,)*
             $(#[doc = $doc] pub $name: u64,)*
             $(#[doc = $most_doc] pub $most: u64,)*
             /// MQTT packets received.
@@ -120,6 +127,7 @@ macro_rules! counters {
         impl Stats {
             /// Adds those of another shard.
             pub(crate) fn add(&mut self, counters: &Counters) {
+                $(self.$hot += counters.$hot.read();)*
                 $(self.$name += counters.$name.read();)*
                 $(self.$most = self.$most.max(counters.$most.read());)*
                 counters.packets_in.add_to(&mut self.packets_in_by_type);
@@ -134,6 +142,12 @@ macro_rules! counters {
 }
 
 counters! {
+    traffic {
+        bytes_in "Bytes received from sockets.";
+        bytes_out "Bytes handed to sockets.";
+        reads "Reads of sockets that brought bytes.";
+        sends "Batches of packets handed to sockets: one system call each, unless a socket is full.";
+    }
     sums {
         links "Links that exist.";
         links_up "Links that are connected.";
@@ -146,10 +160,6 @@ counters! {
         failed_timeout "Attempts that ended because their time was up, at whatever stage; they are counted with the stage too.";
         failed_refused "Attempts that the other side refused: nobody listened, or CONNACK said no. They are counted with the stage too.";
         disconnected "Connections that ended after the application had heard of them.";
-        bytes_in "Bytes received from sockets.";
-        bytes_out "Bytes handed to sockets.";
-        reads "Reads of sockets that brought bytes.";
-        sends "Batches of packets handed to sockets: one system call each, unless a socket is full.";
         published "Publishes accepted from the application.";
         in_flight "Publishes above QoS 0 that were accepted and have not ended.";
         bytes_copied "Bytes of packets that were copied within the process: joined, parked, kept as a copy or to be sent again, or copied by the TLS record layer.";

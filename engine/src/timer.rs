@@ -30,8 +30,8 @@ impl Timers {
     }
 
     /// The nearest entry; the link's deadline may be later by now, never earlier.
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| at.instant())
+    pub(crate) fn next(&self) -> Option<Moment> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
     /// An entry is due.
@@ -87,7 +87,10 @@ mod tests {
         timers.arm(LINK, &mut armed, None);
         assert_eq!(timers.len(), 1);
         timers.arm(LINK, &mut armed, Some(now + 2 * second));
-        assert_eq!((timers.len(), timers.next()), (2, Some(now + 2 * second)));
+        assert_eq!(
+            (timers.len(), timers.next()),
+            (2, Some((now + 2 * second).into()))
+        );
         assert_eq!(timers.pop_due(now + second), None);
         assert_eq!(
             timers.pop_due(now + 2 * second),
@@ -105,7 +108,7 @@ mod tests {
         timers.prune(1, |_, at| at.instant() == now + Duration::from_secs(7));
         assert_eq!(
             (timers.len(), timers.next()),
-            (1, Some(now + Duration::from_secs(7)))
+            (1, Some((now + Duration::from_secs(7)).into()))
         );
     }
     #[test]
@@ -122,6 +125,6 @@ mod tests {
             assert!(timers.len() <= 4 + 1024, "{}", timers.len());
         }
         timers.arm(LINK, &mut armed, Some(far));
-        assert_eq!(timers.next(), Some(far));
+        assert_eq!(timers.next(), Some(far.into()));
     }
 }

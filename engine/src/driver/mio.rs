@@ -1,15 +1,19 @@
 //! The default driver: readiness from mio (epoll, edge-triggered), turned into completions.
 //!
-//! Edges are remembered in flags and a ready list of its own. A connection leaves the list when a read answered
-//! `WouldBlock` or came back short: a short read of a stream means that the socket is drained, and whatever arrives
-//! later is a new edge, so the second system call that would only say `WouldBlock` is saved. When the read side is
-//! closed no further edge will come, so it is read to its end.
+//! A connection that the poll names has its turn in the order of the edges. One that may have more to read then goes on a
+//! ready list, whose turns come behind the edges of the next pass. It leaves the list when a read answered `WouldBlock` or
+//! came back short: a short read of a stream means that the socket is drained, and whatever arrives later is a new edge, so
+//! the second system call that would only say `WouldBlock` is saved. When the read side is closed no further edge will come,
+//! so it is read to its end.
 
 mod alarm;
 mod listeners;
+mod socket;
+mod turns;
+mod writes;
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,8 +29,10 @@ use socket2::SockRef;
 
 use self::alarm::Alarm;
 use self::listeners::Listeners;
+use self::socket::Socket;
 use super::{Completion, Driver, Key, Targets, Wake};
 use crate::Listener;
+use crate::clock::Moment;
 
 /// Events that one call of the system's poll may bring.
 const EVENTS_PER_POLL: usize = 1024;
@@ -39,46 +45,37 @@ const TOKEN_WAKER: Token = Token(usize::MAX);
 const TOKEN_ALARM: Token = Token(usize::MAX - 1);
 const TOKEN_LISTENERS: usize = usize::MAX - 1024;
 
-/// What each pass needs of a connection, in sixteen bytes: thousands take turns, and each is looked for in memory.
-#[derive(Debug)]
-struct Socket {
-    /// Tells this connection from earlier ones of the same key, in lists that are not searched at each close.
-    serial: u32,
-    stream: TcpStream,
-    connecting: bool,
-    readable: bool,
-    /// The kernel says that the peer has finished or failed: read to the end.
-    read_closed: bool,
-    /// `Closed` was told.
-    ended: bool,
-    reading: bool,
-    listed: bool,
-    /// The kernel took no more: the rest is in `unsent`.
-    blocked: bool,
-    /// Nothing more can be sent: `write_errors` says why, until `Closed` tells it when all that can be read was read.
-    broken: bool,
-}
-
 /// See the module.
+///
+/// What each read needs lies in the first line of the cache.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct MioDriver {
-    poll: Poll,
-    events: Events,
     sockets: Vec<Option<Socket>>,
-    unsent: HashMap<Key, (Block, Range<usize>)>,
-    write_errors: HashMap<Key, io::Error>,
-    serial: u32,
+    /// What the system's poll has told in this pass, and how much of it has had its turn. epoll names each descriptor once, and a
+    /// key is closed only by a completion of its own and given away only when all turns are over: so what is told of a key
+    /// here is told of the connection that has it.
+    edges: Vec<Event>,
+    edges_taken: usize,
+    /// How many of `ready` have not had their turn in this pass.
+    turns_left: usize,
+    /// Connections that have more to do, with their serials.
     ready: VecDeque<(Key, u32)>,
     /// Completions that a submission or an edge has made, with the connection's serial.
     done: VecDeque<(Key, u32, Completion<TcpStream>)>,
+    poll: Poll,
+    events: Events,
     listeners: Listeners,
     alarm: Alarm,
     /// The system's poll brought as many events as it may at a time.
     more: bool,
     /// A read found nowhere to read into in this pass.
     no_memory: bool,
-    /// How many of `ready` have not had their turn in this pass.
-    turns_left: usize,
+    /// The waker has rung.
+    woken: bool,
+    serial: u32,
+    unsent: HashMap<Key, (Block, Range<usize>)>,
+    write_errors: HashMap<Key, io::Error>,
     pending: Arc<AtomicBool>,
 }
 
@@ -96,12 +93,15 @@ impl MioDriver {
             unsent: HashMap::new(),
             write_errors: HashMap::new(),
             serial: 0,
+            edges: Vec::with_capacity(EVENTS_PER_POLL),
+            edges_taken: 0,
             ready: VecDeque::new(),
             done: VecDeque::new(),
             listeners,
             alarm,
             more: false,
             no_memory: false,
+            woken: false,
             turns_left: 0,
             pending: Arc::clone(&pending),
         };
@@ -121,40 +121,33 @@ impl MioDriver {
         }
     }
 
-    fn note(&mut self, event: &Event) {
-        let token = event.token();
-        if token == TOKEN_WAKER {
-            self.pending.store(false, Ordering::Release);
-            return;
-        }
-        if token == TOKEN_ALARM {
-            return self.alarm.rang();
-        }
-        if let Some(index) = token.0.checked_sub(TOKEN_LISTENERS) {
-            return self.listeners.note(index);
-        }
-        let Some(Some(socket)) = self.sockets.get_mut(token.0) else {
-            return;
-        };
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            socket.readable = true;
-            socket.read_closed |= event.is_read_closed() || event.is_error();
-        }
-        let wants_turn = socket.connecting || (socket.readable && socket.reading);
-        if wants_turn && !socket.listed {
-            socket.listed = true;
-            self.ready.push_back((token.0 as Key, socket.serial));
-        }
-        if event.is_writable() && socket.blocked {
-            socket.blocked = false;
-            let (key, serial) = (token.0 as Key, socket.serial);
-            if let Some((block, range)) = self.unsent.remove(&key)
-                && let Some(block) = self.send(key, block, range)
-            {
-                self.done
-                    .push_back((key, serial, Completion::Sent { key, block }));
+    /// Something of the driver's own, or of a connection that is gone.
+    #[cold]
+    fn note_other(&mut self, token: Token) {
+        match token {
+            TOKEN_WAKER => {
+                // Not a store, which the look at the commands that follows could overtake: whoever has seen it set before,
+                // and wakes nobody, has put his command there by now.
+                self.pending.swap(false, Ordering::AcqRel);
+                self.woken = true;
+            }
+            TOKEN_ALARM => self.alarm.rang(),
+            Token(token) => {
+                if let Some(index) = token.checked_sub(TOKEN_LISTENERS) {
+                    self.listeners.note(index);
+                }
             }
         }
+    }
+
+    /// How long the system's poll may wait, if not without end.
+    #[cold]
+    fn timeout(&mut self, due: Option<Moment>, latest: Option<Instant>, rests: bool) -> Option<Duration> {
+        let due = due.and_then(|due| self.alarm.timeout(due, Instant::now));
+        let latest = latest.map(|latest| latest.saturating_duration_since(Instant::now()));
+        let rest = rests.then_some(MEMORY_REST);
+        let all = [due, latest, rest].into_iter().flatten();
+        all.min().map(|timeout| timeout.min(WAIT_MAX))
     }
 
     fn is_current(&self, key: Key, serial: u32) -> bool {
@@ -193,113 +186,6 @@ impl MioDriver {
         }
         Ok(())
     }
-
-    /// Writes a part of a block, and answers the block when all of it is written; the rest stays for the next writable
-    /// edge.
-    fn send(&mut self, key: Key, block: Block, mut range: Range<usize>) -> Option<Block> {
-        let socket = self.sockets.get_mut(key as usize)?.as_mut()?;
-        while !range.is_empty() {
-            let bytes = block.bytes().get(range.clone()).unwrap_or_default();
-            match socket.stream.write(bytes) {
-                Ok(written) => range.start += written,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    socket.blocked = true;
-                    self.unsent.insert(key, (block, range));
-                    return None;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.broken(key, error);
-                    return None;
-                }
-            }
-        }
-        Some(block)
-    }
-
-    /// A write failed. What the peer has said before, a reason perhaps, may still lie in the socket, so the reading
-    /// side tells the end, unless nobody reads.
-    fn broken(&mut self, key: Key, error: io::Error) {
-        let Some(Some(socket)) = self.sockets.get_mut(key as usize) else {
-            return;
-        };
-        if !socket.reading {
-            if !std::mem::replace(&mut socket.ended, true) {
-                self.done.push_back((
-                    key,
-                    socket.serial,
-                    Completion::Closed {
-                        key,
-                        error: Some(error),
-                    },
-                ));
-            }
-            return;
-        }
-        socket.broken = true;
-        self.write_errors.insert(key, error);
-        socket.readable = true;
-        socket.read_closed = true;
-        if !std::mem::replace(&mut socket.listed, true) {
-            self.ready.push_back((key, socket.serial));
-        }
-    }
-
-    /// One turn of one ready connection, if it is still the one with that serial.
-    fn turn(&mut self, key: Key, serial: u32, targets: &mut impl Targets) -> Option<Completion<TcpStream>> {
-        let socket = self.sockets.get_mut(key as usize)?.as_mut()?;
-        if socket.serial != serial {
-            return None;
-        }
-        socket.listed = false;
-        if socket.connecting {
-            let connected = finish_connect(socket, key);
-            if socket.readable && socket.reading {
-                socket.listed = true;
-                self.ready.push_back((key, socket.serial));
-            }
-            return connected;
-        }
-        if !socket.readable || !socket.reading || socket.ended {
-            return None;
-        }
-        let target = targets.receive(key);
-        let wanted = target.len();
-        if wanted == 0 {
-            self.no_memory = true;
-            socket.listed = true;
-            self.ready.push_back((key, socket.serial));
-            return None;
-        }
-        loop {
-            match socket.stream.read(target) {
-                Ok(0) => return self.end_of(key, None),
-                Ok(len) => {
-                    socket.readable = len == wanted || socket.read_closed;
-                    if socket.readable {
-                        socket.listed = true;
-                        self.ready.push_back((key, socket.serial));
-                    }
-                    return Some(Completion::Received { key, len });
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock && !socket.broken => {
-                    socket.readable = false;
-                    return None;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.end_of(key, Some(error)),
-            }
-        }
-    }
-
-    /// The last that is heard of a connection.
-    fn end_of(&mut self, key: Key, error: Option<io::Error>) -> Option<Completion<TcpStream>> {
-        let socket = self.socket(key)?;
-        socket.readable = false;
-        socket.ended = true;
-        let error = self.write_errors.remove(&key).or(error);
-        Some(Completion::Closed { key, error })
-    }
 }
 
 impl AsFd for MioDriver {
@@ -314,16 +200,19 @@ impl Driver for MioDriver {
 
     const NAME: &'static str = "mio";
 
-    fn wait(&mut self, due: Option<Instant>, latest: Option<Instant>) -> io::Result<Instant> {
+    fn wait(&mut self, due: Option<Moment>, latest: Option<Instant>) -> io::Result<Instant> {
+        debug_assert_eq!(
+            self.edges_taken,
+            self.edges.len(),
+            "every pass is taken to its end"
+        );
         let rests = std::mem::take(&mut self.no_memory);
         let timeout = if !rests && self.is_busy() {
             Some(Duration::ZERO)
+        } else if !rests && latest.is_none() && due.is_none_or(|due| self.alarm.rings_by(due)) {
+            None
         } else {
-            let due = due.and_then(|due| self.alarm.timeout(due, Instant::now));
-            let latest = latest.map(|latest| latest.saturating_duration_since(Instant::now()));
-            let rest = rests.then_some(MEMORY_REST);
-            let all = [due, latest, rest].into_iter().flatten();
-            all.min().map(|timeout| timeout.min(WAIT_MAX))
+            self.timeout(due, latest, rests)
         };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
@@ -331,33 +220,43 @@ impl Driver for MioDriver {
             Err(error) => return Err(error),
         }
         let now = Instant::now();
-        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        let mut count = 0;
-        for event in &events {
-            self.note(event);
-            count += 1;
+        self.edges.clear();
+        self.edges.extend(self.events.iter().cloned());
+        self.edges_taken = 0;
+        if !self.unsent.is_empty() {
+            self.send_all_on();
         }
-        self.events = events;
-        self.more = count == EVENTS_PER_POLL;
+        self.more = self.edges.len() == EVENTS_PER_POLL;
         self.turns_left = self.ready.len();
         self.listeners.begin_pass();
         Ok(now)
     }
 
+    fn woken(&mut self) -> bool {
+        // Who sets it may have been stopped before he rings, and what he rings may lie behind others in the poll.
+        std::mem::take(&mut self.woken) || self.pending.load(Ordering::Acquire)
+    }
+
     fn next(&mut self, targets: &mut impl Targets) -> Option<Completion<TcpStream>> {
-        while let Some((key, serial, done)) = self.done.pop_front() {
-            if self.is_current(key, serial) {
-                return Some(done);
+        loop {
+            if !self.done.is_empty() {
+                if let Some(done) = self.pop_done() {
+                    return Some(done);
+                }
+            } else if let Some(edge) = self.edges.get(self.edges_taken).cloned() {
+                self.edges_taken += 1;
+                if let Some(completion) = self.turn_of_edge(&edge, targets) {
+                    return Some(completion);
+                }
+            } else if self.turns_left > 0 {
+                self.turns_left -= 1;
+                if let Some(completion) = self.turn_of_next(targets) {
+                    return Some(completion);
+                }
+            } else {
+                return self.listeners.accept();
             }
         }
-        while self.turns_left > 0 {
-            self.turns_left -= 1;
-            let (key, serial) = self.ready.pop_front()?;
-            if let Some(completion) = self.turn(key, serial, targets) {
-                return Some(completion);
-            }
-        }
-        self.listeners.accept()
     }
 
     fn connect(&mut self, key: Key, address: SocketAddr) -> io::Result<()> {
@@ -434,43 +333,41 @@ impl Driver for MioDriver {
     }
 }
 
-fn finish_connect(socket: &mut Socket, key: Key) -> Option<Completion<TcpStream>> {
-    let result = match socket.stream.take_error() {
-        Ok(None) => match socket.stream.peer_addr() {
-            Ok(_) => Ok(()),
-            // An early edge: the answer is still on its way.
-            Err(error) if error.kind() == ErrorKind::NotConnected => return None,
-            Err(error) => Err(error),
-        },
-        Ok(Some(error)) | Err(error) => Err(error),
-    };
-    socket.connecting = false;
-    Some(Completion::Connected { key, result })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_is_small() {
-        // In debug builds mio's part is longer than a descriptor.
-        let len = (size_of::<TcpStream>() + 12).next_multiple_of(align_of::<Socket>());
-        assert_eq!(size_of::<Option<Socket>>(), len);
+    fn what_every_read_needs_lies_together() {
+        assert!(std::mem::offset_of!(MioDriver, turns_left) + size_of::<usize>() <= 64);
+    }
+
+    struct Nowhere;
+
+    impl Targets for Nowhere {
+        fn receive(&mut self, _: Key) -> &mut [u8] {
+            &mut []
+        }
     }
 
     #[test]
     fn the_end_of_one_wait_ends_no_other() {
         let (mut driver, wake) = MioDriver::new(Vec::new()).unwrap();
+        let mut wait = |due: Option<Instant>, latest| {
+            let now = driver.wait(due.map(Moment::from), latest).unwrap();
+            assert!(driver.next(&mut Nowhere).is_none());
+            (now, driver.woken())
+        };
         let ms = Duration::from_millis;
         wake.wake();
-        driver.wait(None, Some(Instant::now() + ms(30))).unwrap();
+        assert!(wait(None, Some(Instant::now() + ms(30))).1);
         // Nothing of that is left, unlike of a deadline of the shard.
         let latest = Instant::now() + ms(60);
-        assert!(driver.wait(None, Some(latest)).unwrap() >= latest);
+        let (now, woken) = wait(None, Some(latest));
+        assert!(now >= latest && !woken);
         // A deadline's own alarm may ring a little early, while it is set.
         let due = Instant::now() + ms(60);
-        assert!(driver.wait(Some(due), None).unwrap() >= due - ms(30));
-        assert!(driver.wait(Some(due), None).unwrap() >= due);
+        assert!(wait(Some(due), None).0 >= due - ms(30));
+        assert!(wait(Some(due), None).0 >= due);
     }
 }

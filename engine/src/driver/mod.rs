@@ -26,6 +26,8 @@ use std::time::Instant;
 
 use fleetwire_codec::buffer::Block;
 
+use crate::clock::Moment;
+
 mod mio;
 pub(crate) mod sim;
 
@@ -112,7 +114,11 @@ pub(crate) trait Driver {
     ///
     /// Of the two times `due` is when the shard has something to do, and may be heard of again and again; `latest` is the
     /// caller's, for this wait alone.
-    fn wait(&mut self, due: Option<Instant>, latest: Option<Instant>) -> io::Result<Instant>;
+    fn wait(&mut self, due: Option<Moment>, latest: Option<Instant>) -> io::Result<Instant>;
+
+    /// Whether somebody has woken the shard since this was last asked, or does. Commands that were sent before have arrived;
+    /// those that come later wake again.
+    fn woken(&mut self) -> bool;
 
     /// The next completion of this pass; `None` when all that is ready has had its turn.
     fn next(&mut self, targets: &mut impl Targets) -> Option<Completion<Self::Incoming>>;

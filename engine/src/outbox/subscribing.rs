@@ -167,10 +167,6 @@ impl Outbox<'_> {
             return Err(VerbError::Offline);
         }
         let sent = live.connection.send_packet(packet, &mut tools);
-        if sent == Err(VerbError::Full) {
-            self.core.note_full(link.slot);
-        }
-        self.core.touch(link.slot);
-        sent
+        self.sent(link, sent)
     }
 }

@@ -44,12 +44,19 @@ impl Session {
         now: Moment,
         publish: &Publish<'_>,
     ) -> Result<Arrived, Violation> {
-        debug_assert!(self.is_up() && publish.properties.is_empty());
-        self.last_received = now;
+        debug_assert!(publish.properties.is_empty());
+        self.handle_message(now);
         if publish.qos == QoS::AtMostOnce {
             return Ok(Arrived::New);
         }
         self.arrived(publish.qos, publish.packet_id)
+    }
+
+    /// A message from the peer at QoS 0, while the session is up.
+    #[inline]
+    pub(crate) fn handle_message(&mut self, now: Moment) {
+        debug_assert!(self.is_up());
+        self.last_received = now;
     }
 
     /// At QoS 2 a publish is delivered once: while its identifier is not released, every publish with it is the same

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use crate::clock::Moment;
 use crate::command::Command;
 use crate::core::Core;
 use crate::driver::{Completion, Driver, Key};
@@ -55,6 +56,10 @@ pub(crate) struct ShardLoop<H, D> {
     listeners: Vec<ListenerOptions>,
     stop: Stop,
     accept_again: Option<Instant>,
+    /// The last pass has left nothing to do but what is in `Core::timers`.
+    quiet: bool,
+    /// The shard was woken for commands, or has not taken all.
+    commands_left: bool,
     /// How many links there were, and how many were being accepted, when it was last decided whether to accept.
     regulated_at: Option<(usize, usize)>,
 }
@@ -90,6 +95,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             listeners,
             stop: Stop::No,
             accept_again: None,
+            quiet: false,
+            commands_left: false,
             regulated_at: None,
         }
     }
@@ -113,26 +120,38 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// All of a pass but its completions; true when a shutdown is complete.
     pub(crate) fn work(&mut self) -> bool {
-        let quiet = self.is_quiet();
-        if !quiet {
+        let woken = self.driver.woken();
+        let quiet = self.is_quiet(woken);
+        if quiet {
+            self.turned();
+            if self.core.verbs_left_nothing() {
+                if self.core.is_unreported() {
+                    self.report();
+                }
+                self.core.counters.wake_ups.add(1);
+                self.quiet = true;
+                return false;
+            }
+        }
+        self.work_through(quiet)
+    }
+
+    #[inline(never)]
+    fn work_through(&mut self, turned: bool) -> bool {
+        if !turned {
             self.take_commands();
             self.fire_timers();
             self.dial();
             self.look_again();
             self.flush();
-        }
-        // After everything of the pass, what timers brought included, and before the wait.
-        self.handler
-            .on_turn(self.core.now, &mut Outbox::new(&mut self.core));
-        if quiet && self.core.dirty.is_empty() {
-            self.report();
-            return false;
+            self.turned();
         }
         self.flush();
         let complete = self.drained();
         self.regulate_accepting();
         self.flush();
         self.report();
+        self.core.counters.wake_ups.add(1);
         if complete {
             // Commands that were taken before are answered by another pass.
             *self.inlets.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
@@ -140,26 +159,34 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         complete && self.inlets.commands.is_empty()
     }
 
+    /// Tells the handler that the pass is over: after everything in it, what timers brought included, and before the wait.
+    fn turned(&mut self) {
+        self.handler
+            .on_turn(self.core.now, &mut Outbox::new(&mut self.core));
+    }
+
     /// Receiving is all that there was since the last pass, and it has led to nothing: with thousands of connections
     /// that take turns this is most passes, and what a pass costs is shared by few messages.
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&self, woken: bool) -> bool {
         let core = &self.core;
-        core.dirty.is_empty()
+        core.verbs_left_nothing()
+            && !(woken || self.commands_left)
             && core.again.is_empty()
-            && core.starved.is_empty()
             && core.waiting.is_empty()
-            && core.dialer.queue.is_empty()
             && self.accept_again.is_none()
             && self.regulated_at == Some((core.links.len(), core.accepting))
             && self.stop == Stop::No
-            && self.inlets.commands.is_empty()
-            && self.inlets.stops.is_empty()
             && !core.timers.is_due(core.moment)
     }
 
     /// Waits for something to do, at the longest until `latest`, and takes every completion that is ready then.
     pub(crate) fn wait(&mut self, latest: Option<Instant>) -> io::Result<()> {
-        let now = self.driver.wait(self.wake_at(), latest)?;
+        let due = if std::mem::take(&mut self.quiet) {
+            self.core.timers.next()
+        } else {
+            self.wake_at().map(Moment::from)
+        };
+        let now = self.driver.wait(due, latest)?;
         self.core.set_now(now);
         while let Some(completion) = self.driver.next(&mut self.core) {
             self.complete(completion);
@@ -170,6 +197,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// Lets the application act, at the time `now`, and does what that leads to.
     pub(crate) fn act<R>(&mut self, now: Instant, act: impl FnOnce(&mut H, &mut Outbox<'_>) -> R) -> R {
         self.core.set_now(now);
+        self.quiet = false;
+        self.core.unreported = true;
         let acted = act(&mut self.handler, &mut Outbox::new(&mut self.core));
         self.flush();
         acted
@@ -190,7 +219,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     /// When [`wait`](Self::wait) is to return though nothing is ready.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let now = self.core.now;
-        let mut at = self.core.timers.next();
+        let mut at = self.core.timers.next().map(Moment::instant);
         let mut also = |other: Instant| at = Some(at.map_or(other, |at| at.min(other)));
         if let Some(dial) = self.next_dial() {
             also(dial);
@@ -212,6 +241,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     fn complete(&mut self, completion: Completion<D::Incoming>) {
+        if !matches!(completion, Completion::Received { .. }) {
+            self.core.unreported = true;
+        }
         match completion {
             Completion::Received { key, len } => self.received(key, len),
             Completion::Sent { key, block } => {
@@ -255,25 +287,30 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
         for _ in 0..COMMANDS_PER_PASS {
             if !self.takes_commands() {
-                return;
+                break;
             }
             let Ok(command) = self.inlets.commands.try_recv() else {
-                return;
+                break;
             };
-            let Some((link, event)) = command.apply(&mut self.core) else {
-                continue;
-            };
-            // The link may be gone, and its place taken.
-            let now = self.core.now;
-            let nobody = At {
-                link,
-                token: 0,
-                epoch: 0,
-                now,
-            };
-            let at = self.core.links.get_mut(link).map_or(nobody, |link| link.at(now));
-            self.handler.on_event(at, event, &mut Outbox::new(&mut self.core));
+            self.apply(command);
         }
+        self.commands_left = !self.inlets.commands.is_empty();
+    }
+
+    fn apply(&mut self, command: Command) {
+        let Some((link, event)) = command.apply(&mut self.core) else {
+            return;
+        };
+        // The link may be gone, and its place taken.
+        let now = self.core.now;
+        let nobody = At {
+            link,
+            token: 0,
+            epoch: 0,
+            now,
+        };
+        let at = self.core.links.get_mut(link).map_or(nobody, |link| link.at(now));
+        self.handler.on_event(at, event, &mut Outbox::new(&mut self.core));
     }
 
     /// At the end every command is answered, whether the handler has room for it or not.
@@ -294,8 +331,11 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             .set_accepting(room && !core.draining && self.accept_again.is_none());
     }
 
-    fn report(&self) {
-        let core = &self.core;
+    /// Says what the links, the pool and TLS have counted.
+    #[inline(never)]
+    fn report(&mut self) {
+        let core = &mut self.core;
+        core.unreported = false;
         let pool = core.pool.stats();
         let counters = &core.counters;
         counters.links.set(core.links.len() as u64);
@@ -307,6 +347,5 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         counters.tls_keys_bytes.set(core.scratch.keys_bytes() as u64);
         counters.tls_keys_expanded.set(core.scratch.keys_expanded());
         counters.parked_bytes.set(pool.bytes_parked);
-        counters.wake_ups.add(1);
     }
 }

@@ -1,6 +1,5 @@
 //! From received bytes to events.
 
-use std::cell::Cell;
 use std::io;
 
 use fleetwire_codec::buffer::{Block, Overload, RecvBuf};
@@ -13,6 +12,7 @@ use super::{How, ShardLoop};
 use crate::connection::{OpenFailure, Step};
 use crate::core::Core;
 use crate::driver::{Driver, Key};
+use crate::event::Taken;
 use crate::failure::Cause;
 use crate::link::{Link, Phase, closed_cause};
 use crate::outbox::Outbox;
@@ -20,28 +20,84 @@ use crate::session::{Arrived, Meaning, State, Violation};
 use crate::{Connected, Event, Handler, Message, Slug};
 
 impl<H: Handler, D: Driver> ShardLoop<H, D> {
+    #[inline]
     pub(super) fn received(&mut self, key: Key, len: usize) {
         self.core.counters.bytes_in.add(len as u64);
         self.core.counters.reads.add(1);
-        let lent = self.core.lent.take() == Some(key);
-        if let Some(mut parked) = self.core.parking.take(key) {
-            if !lent {
-                parked.advance_received(len);
-                return self.process_parked(key, parked);
-            }
-            // A copy of it lies in the hot block, in front of what was read.
-            parked.release(&mut self.core.pool);
+        if !self.core.parking.is_empty() && self.received_more(key, len) {
+            return;
         }
         let Some(mut hot) = self.core.hot.take() else {
             return;
         };
         hot.advance_received(len);
+        if self.deliver_sole_message(key, &hot) {
+            // Without a block to replace one that the application keeps, reading rests until there is one.
+            let _ = hot.reset(&mut self.core.pool);
+            self.core.hot = Some(hot);
+            return;
+        }
+        self.received_any(key, hot);
+    }
+
+    /// Takes what was read into the parked buffer of that connection; false if it lies in the hot one.
+    #[inline(never)]
+    fn received_more(&mut self, key: Key, len: usize) -> bool {
+        let lent = self.core.lent.take() == Some(key);
+        let Some(mut parked) = self.core.parking.take(key) else {
+            return false;
+        };
+        self.core.unreported = true;
+        if lent {
+            // A copy of it lies in the hot block, in front of what was read.
+            parked.release(&mut self.core.pool);
+            return false;
+        }
+        parked.advance_received(len);
+        self.process_parked(key, parked);
+        true
+    }
+
+    #[inline(never)]
+    fn received_any(&mut self, key: Key, mut hot: Box<RecvBuf>) {
+        self.core.unreported = true;
         let ended = self.process(key, &mut hot);
         let ended = self.put_hot_away(key, hot, ended);
         self.processed(key, ended);
     }
 
+    /// Nearly all that a fleet receives without TLS is one message in a read. Delivers it and answers true if that is all
+    /// there is to do; otherwise nothing has happened.
+    #[inline]
+    fn deliver_sole_message(&mut self, key: Key, hot: &RecvBuf) -> bool {
+        let core = &mut self.core;
+        let Some(link) = core.links.at_mut(key) else {
+            return false;
+        };
+        if !link.takes_plain_messages() {
+            return false;
+        }
+        let session = &mut link.connection.session;
+        let Some(publish) = hot
+            .sole_frame(core.limits.packet_len_max)
+            .filter(|frame| frame.flags() & QOS == 0)
+            .and_then(|frame| Publish::decode_usual(&frame, session.version()))
+        else {
+            return false;
+        };
+        core.counters.packets_in.add(PacketType::Publish);
+        session.handle_message(core.moment);
+        let at = link.at(core.now);
+        let taken = Taken::new(publish.qos);
+        let message = Message::new(publish, hot.block(), link.id, &taken);
+        self.handler
+            .on_event(at, Event::Message(message), &mut Outbox::new(core));
+        self.core.unreported |= taken.kept.get();
+        true
+    }
+
     /// Takes up what was parked.
+    #[inline(never)]
     pub(super) fn process_parked(&mut self, key: Key, mut parked: RecvBuf) {
         if let Some(hot) = &mut self.core.hot {
             parked.swap_memory(hot);
@@ -82,6 +138,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         }
     }
 
+    #[inline(never)]
     fn open(&mut self, key: Key, buffer: &mut RecvBuf) -> Result<(), Box<Cause>> {
         loop {
             let Some((link, mut tools)) = self.core.connection(key) else {
@@ -167,6 +224,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     /// Parks what is left in the hot buffer, if the connection goes on.
+    #[inline(never)]
     fn park(&mut self, key: Key, hot: &mut RecvBuf) -> Result<(), Box<Cause>> {
         let Core {
             links,
@@ -208,6 +266,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         Ok(())
     }
 
+    #[inline(never)]
     fn packet(&mut self, key: Key, packet: Packet<'_>, block: &Block) -> Result<(), Box<Cause>> {
         self.core.counters.packets_in.add(packet.packet_type());
         let Some((link, tools)) = self.core.connection(key) else {
@@ -244,23 +303,23 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             return Ok(());
         };
         let (qos, packet_id) = (publish.qos, publish.packet_id);
-        let held = Cell::new(qos == QoS::AtMostOnce);
+        let taken = Taken::new(qos);
         if publish.topic.is_empty() {
-            self.deliver_aliased(key, publish, block, &held);
+            self.deliver_aliased(key, publish, block, &taken);
         } else {
             let at = link.at(self.core.now);
-            let message = Message::new(publish, block, link.id, &held);
+            let message = Message::new(publish, block, link.id, &taken);
             self.handler
                 .on_event(at, Event::Message(message), &mut Outbox::new(&mut self.core));
         }
-        if held.get() {
+        if taken.held.get() {
             return Ok(());
         }
         self.acknowledge(key, qos, packet_id)
     }
 
     /// Delivers a message whose topic is what its alias stands for: without one nothing is decoded that has no topic.
-    fn deliver_aliased(&mut self, key: Key, publish: Publish<'_>, block: &Block, held: &Cell<bool>) {
+    fn deliver_aliased(&mut self, key: Key, publish: Publish<'_>, block: &Block, taken: &Taken) {
         let Some(alias) = publish.properties.topic_alias() else {
             return;
         };
@@ -275,7 +334,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
             topic: topic.as_topic_name(),
             ..publish
         };
-        self.deliver(key, Event::Message(Message::new(publish, block, id, held)));
+        self.deliver(key, Event::Message(Message::new(publish, block, id, taken)));
         if let Some(link) = self.core.links.at_mut(key) {
             link.connection.session.put_back(alias, topic);
         }
@@ -385,6 +444,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
 
     /// A frame that is not one. A server says so to a client whose protocol version it does not know (v5 and v3.1.1
     /// [MQTT-3.1.2-2]), and in 3.1.1 to one that wants a session kept without saying whose (v3.1.1 [MQTT-3.1.3-8]).
+    #[cold]
     fn malformed(&mut self, key: Key, error: DecodeError, start: &[u8]) -> Cause {
         let violation =
             || Cause::new(Slug::PROTOCOL_VIOLATION, error.to_string()).with_reason(error.reason_code());
@@ -413,6 +473,8 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 }
 
+/// The bits of a PUBLISH's flags that are its QoS, v5 section 3.3.1.2.
+const QOS: u8 = 0b0110;
 /// The first byte of every CONNACK, v5 section 3.2.1.
 const CONNACK: u8 = 0x20;
 
@@ -436,6 +498,7 @@ fn overloaded(why: Overload) -> Cause {
     )
 }
 
+#[cold]
 fn violated(violation: Violation) -> Cause {
     Cause::new(
         Slug::PROTOCOL_VIOLATION,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fleetwire_codec::QoS;
 use fleetwire_engine::{
-    At, ConnectForm, Engine, Event, HandleError, Handler, LinkId, Listener, LocalEngine, Outbox,
+    At, ConnectForm, Engine, Event, HandleError, Handler, Limits, LinkId, Listener, LocalEngine, Outbox,
     OwnedPublish, Publish, StartError, Turn,
 };
 use mio::unix::SourceFd;
@@ -277,4 +277,60 @@ fn it_has_one_shard() {
     assert!(matches!(started, Err(StartError::LocalShards)), "{started:?}");
     let started = Engine::builder().shards(0).start_local(|_| Client::default());
     assert!(matches!(started, Err(StartError::NoShards)), "{started:?}");
+}
+
+#[test]
+fn who_is_accepted_and_says_nothing_is_counted_at_once() {
+    let (mut engine, address) = server();
+    let mut silent = Vec::new();
+    for count in 1..=3 {
+        silent.push(TcpStream::connect(address).unwrap());
+        assert_eq!(engine.turn(Some(WAIT)).unwrap(), Turn::GoesOn);
+        assert_eq!(engine.stats().links, count);
+    }
+}
+
+#[test]
+fn what_is_done_between_turns_is_counted_by_the_next() {
+    let (_server, address) = echo_server();
+    let (mut engine, link) = client(address);
+    turn_until(&mut engine, |client| client.connected == 1);
+    for _ in 0..3 {
+        assert_eq!(engine.turn(NOW).unwrap(), Turn::GoesOn);
+    }
+    // More than the CONNECT took.
+    let before = engine.stats().buffer_bytes_max;
+    let long = |_: &mut Client, out: &mut Outbox<'_>| {
+        let name = topic("t");
+        out.publish(link, Publish::new(name.as_topic_name(), &[0; 20_000]))
+            .unwrap();
+    };
+    engine.with(long).unwrap();
+    assert_eq!(engine.turn(NOW).unwrap(), Turn::GoesOn);
+    let stats = engine.stats();
+    assert!(stats.buffer_bytes_max > before, "{stats:?}");
+}
+
+#[test]
+fn commands_that_one_turn_does_not_take_are_taken_by_the_next_without_a_wait() {
+    let (_server, address) = echo_server();
+    let limits = Limits::default().commands_max(5000).output_bytes_max(1 << 20);
+    let mut engine = Engine::builder()
+        .limits(limits)
+        .start_local(|_| Client::default())
+        .unwrap();
+    let open = |_: &mut Client, out: &mut Outbox<'_>| {
+        out.open_with(&plan(address), 0, ConnectForm::new("a")).unwrap()
+    };
+    let link = engine.with(open).unwrap();
+    turn_until(&mut engine, |client| client.connected == 1);
+    let handle = engine.handle();
+    for _ in 0..5000 {
+        handle.publish(link, OwnedPublish::new(topic("t"), "x")).unwrap();
+    }
+    // Each of them may take a thousand and some, and none of them waits.
+    for _ in 0..5 {
+        assert_eq!(engine.turn(NOW).unwrap(), Turn::GoesOn);
+    }
+    assert_eq!(engine.stats().published, 5000);
 }

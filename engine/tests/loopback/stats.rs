@@ -1,11 +1,15 @@
 //! Every counter that tells what an engine has done tells it exactly.
 
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use fleetwire_codec::{PacketType, QoS};
-use fleetwire_engine::{Backoff, ConnectForm, Engine, OwnedKind, OwnedPublish};
+use bytes::Bytes;
+use fleetwire_codec::{PacketType, Properties, QoS};
+use fleetwire_engine::{
+    At, Backoff, ConnectForm, Engine, Event, Handler, Listener, Outbox, OwnedKind, OwnedPublish, Turn,
+};
 
 use crate::support::*;
 
@@ -95,4 +99,66 @@ fn counters_tell_what_happened() {
         (theirs.packets_in, theirs.packets_out),
         (ours.packets_out, ours.packets_in)
     );
+}
+
+/// A server that keeps every payload.
+#[derive(Default)]
+struct Keeper {
+    connected: bool,
+    kept: Vec<Bytes>,
+}
+
+impl Handler for Keeper {
+    fn on_event(&mut self, at: At, event: Event<'_>, out: &mut Outbox<'_>) {
+        match event {
+            Event::Connect(_) => {
+                out.accept(at.link, false, Properties::EMPTY, 0).unwrap();
+                self.connected = true;
+            }
+            Event::Message(message) => self.kept.push(message.retain()),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_message_is_counted_by_the_pass_that_brought_it() {
+    let listener = Listener::bind(any_port()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut engine = Engine::builder()
+        .listen(listener, None, 0)
+        .start_local(|_| Keeper::default())
+        .unwrap();
+    let mut peer = TcpStream::connect(address).unwrap();
+    peer.write_all(b"\x10\x0D\x00\x04MQTT\x04\x02\x00\x00\x00\x01k")
+        .unwrap();
+    while engine.with(|keeper, _| !keeper.connected).unwrap() {
+        assert_eq!(engine.turn(Some(WAIT)).unwrap(), Turn::GoesOn);
+    }
+    // What that has left to do.
+    for _ in 0..3 {
+        assert_eq!(engine.turn(Some(Duration::ZERO)).unwrap(), Turn::GoesOn);
+    }
+    let block = engine.stats().buffer_bytes;
+    let kept = |keeper: &mut Keeper, _: &mut Outbox<'_>| keeper.kept.len();
+    let mut receive = |payload_len: u16, let_go: bool| {
+        let remaining_len = payload_len + 3;
+        let len = [remaining_len as u8 | 0x80, (remaining_len >> 7) as u8];
+        let payload = vec![b'x'; payload_len.into()];
+        peer.write_all(&[&[0x30][..], &len, b"\x00\x01t", &payload].concat())
+            .unwrap();
+        if let_go {
+            engine.with(|keeper, _| keeper.kept.clear()).unwrap();
+        }
+        let before = engine.with(kept).unwrap();
+        while engine.with(kept).unwrap() == before {
+            assert_eq!(engine.turn(Some(WAIT)).unwrap(), Turn::GoesOn);
+        }
+        let stats = engine.stats();
+        (stats.bytes_copied, stats.buffer_bytes)
+    };
+    assert_eq!(receive(200, false), (200, block), "it is not worth a block");
+    assert_eq!(receive(4000, false), (200, 2 * block));
+    assert_eq!(receive(200, false), (400, 2 * block));
+    assert_eq!(receive(200, true), (600, block), "the block is free again");
 }

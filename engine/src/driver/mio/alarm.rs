@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 
+use crate::clock::Moment;
+
 /// What is nearer than that is waited for with a timeout, for setting the timer is a system call too.
 const NEAR: Duration = Duration::from_millis(20);
 
@@ -16,7 +18,7 @@ const NEAR: Duration = Duration::from_millis(20);
 pub(super) struct Alarm {
     timer: system::Timer,
     /// When it rings, unless it has.
-    at: Option<Instant>,
+    at: Option<Moment>,
 }
 
 impl Alarm {
@@ -28,13 +30,20 @@ impl Alarm {
         }
     }
 
+    /// The system's poll is woken by then, if it waits without end.
+    #[inline]
+    pub(super) fn rings_by(&self, until: Moment) -> bool {
+        self.at.is_some_and(|at| at <= until)
+    }
+
     /// How long the system's poll may wait for what is due at `until`; `None` if it is woken by then.
-    pub(super) fn timeout(&mut self, until: Instant, now: impl FnOnce() -> Instant) -> Option<Duration> {
-        if self.at.is_some_and(|at| at <= until) {
+    pub(super) fn timeout(&mut self, until: Moment, now: impl FnOnce() -> Instant) -> Option<Duration> {
+        if self.rings_by(until) {
             return None;
         }
-        let wait = until.saturating_duration_since(now());
-        if wait < NEAR || !self.timer.set(until) {
+        let instant = until.instant();
+        let wait = instant.saturating_duration_since(now());
+        if wait < NEAR || !self.timer.set(instant) {
             return Some(wait);
         }
         self.at = Some(until);
@@ -137,23 +146,27 @@ mod tests {
         let mut alarm = Alarm::new(poll.registry(), TOKEN);
         let now = Instant::now();
         let unasked = || panic!("the clock need not be looked at");
-        assert_eq!(alarm.timeout(now + 5 * MS, || now), Some(5 * MS), "it is near");
         assert_eq!(
-            alarm.timeout(now, || now + MS),
+            alarm.timeout((now + 5 * MS).into(), || now),
+            Some(5 * MS),
+            "it is near"
+        );
+        assert_eq!(
+            alarm.timeout(now.into(), || now + MS),
             Some(Duration::ZERO),
             "it is over"
         );
-        assert_eq!(alarm.timeout(now + 9000 * MS, || now), None);
-        assert_eq!(alarm.at, Some(now + 9000 * MS));
+        assert_eq!(alarm.timeout((now + 9000 * MS).into(), || now), None);
+        assert_eq!(alarm.at, Some((now + 9000 * MS).into()));
         // The deadline has moved away.
-        assert_eq!(alarm.timeout(now + 9001 * MS, unasked), None);
-        assert_eq!(alarm.at, Some(now + 9000 * MS));
+        assert_eq!(alarm.timeout((now + 9001 * MS).into(), unasked), None);
+        assert_eq!(alarm.at, Some((now + 9000 * MS).into()));
         // It has come nearer.
-        assert_eq!(alarm.timeout(now + 8000 * MS, || now), None);
-        assert_eq!(alarm.at, Some(now + 8000 * MS));
-        assert_eq!(alarm.timeout(now + 5 * MS, || now), Some(5 * MS));
+        assert_eq!(alarm.timeout((now + 8000 * MS).into(), || now), None);
+        assert_eq!(alarm.at, Some((now + 8000 * MS).into()));
+        assert_eq!(alarm.timeout((now + 5 * MS).into(), || now), Some(5 * MS));
         alarm.rang();
-        assert_eq!(alarm.timeout(now + 8000 * MS, || now), None);
+        assert_eq!(alarm.timeout((now + 8000 * MS).into(), || now), None);
     }
 
     #[test]
@@ -162,7 +175,7 @@ mod tests {
         let mut alarm = Alarm::new(poll.registry(), TOKEN);
         alarm.timer.0 = None;
         let now = Instant::now();
-        assert_eq!(alarm.timeout(now + 9000 * MS, || now), Some(9000 * MS));
+        assert_eq!(alarm.timeout((now + 9000 * MS).into(), || now), Some(9000 * MS));
         assert_eq!(alarm.at, None);
     }
 
@@ -173,7 +186,7 @@ mod tests {
         let mut events = Events::with_capacity(8);
         for _ in 0..3 {
             let now = Instant::now();
-            assert_eq!(alarm.timeout(now + NEAR, || now), None);
+            assert_eq!(alarm.timeout((now + NEAR).into(), || now), None);
             poll.poll(&mut events, None).unwrap();
             assert_eq!(
                 events.iter().map(|event| event.token()).collect::<Vec<_>>(),

@@ -22,6 +22,7 @@ pub(crate) use self::world::World;
 use self::world::{OwnerId, SocketId};
 use super::{Completion, Driver, Key, Targets, Wake};
 use crate::Listener;
+use crate::clock::Moment;
 
 /// How long reading rests when there was no memory to read into.
 const MEMORY_REST: Duration = Duration::from_millis(5);
@@ -33,6 +34,8 @@ pub(crate) struct SimDriver {
     owner: OwnerId,
     sockets: Vec<Option<SocketId>>,
     pending: Arc<AtomicBool>,
+    /// It was set.
+    woken: bool,
 }
 
 impl SimDriver {
@@ -47,6 +50,7 @@ impl SimDriver {
             world: Rc::clone(world),
             sockets: Vec::new(),
             pending: Arc::clone(&pending),
+            woken: false,
         };
         Ok((driver, Wake::new(None, pending)))
     }
@@ -88,9 +92,13 @@ impl Driver for SimDriver {
     const NAME: &'static str = "sim";
 
     /// Does not wait: whoever runs the simulation calls it when something is ready or `until` has come.
-    fn wait(&mut self, _due: Option<Instant>, _latest: Option<Instant>) -> io::Result<Instant> {
-        self.pending.store(false, Ordering::Release);
+    fn wait(&mut self, _due: Option<Moment>, _latest: Option<Instant>) -> io::Result<Instant> {
+        self.woken |= self.pending.swap(false, Ordering::AcqRel);
         Ok(self.world.borrow_mut().begin_pass(self.owner))
+    }
+
+    fn woken(&mut self) -> bool {
+        std::mem::take(&mut self.woken) || self.pending.load(Ordering::Acquire)
     }
 
     fn next(&mut self, targets: &mut impl Targets) -> Option<Completion<SimIncoming>> {
