@@ -291,27 +291,6 @@ fn who_is_accepted_and_says_nothing_is_counted_at_once() {
 }
 
 #[test]
-fn what_is_done_between_turns_is_counted_by_the_next() {
-    let (_server, address) = echo_server();
-    let (mut engine, link) = client(address);
-    turn_until(&mut engine, |client| client.connected == 1);
-    for _ in 0..3 {
-        assert_eq!(engine.turn(NOW).unwrap(), Turn::GoesOn);
-    }
-    // More than the CONNECT took.
-    let before = engine.stats().buffer_bytes_max;
-    let long = |_: &mut Client, out: &mut Outbox<'_>| {
-        let name = topic("t");
-        out.publish(link, Publish::new(name.as_topic_name(), &[0; 20_000]))
-            .unwrap();
-    };
-    engine.with(long).unwrap();
-    assert_eq!(engine.turn(NOW).unwrap(), Turn::GoesOn);
-    let stats = engine.stats();
-    assert!(stats.buffer_bytes_max > before, "{stats:?}");
-}
-
-#[test]
 fn commands_that_one_turn_does_not_take_are_taken_by_the_next_without_a_wait() {
     let (_server, address) = echo_server();
     let limits = Limits::default().commands_max(5000).output_bytes_max(1 << 20);
