@@ -1,6 +1,6 @@
 //! What the mio driver knows of one connection.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -37,19 +37,14 @@ impl Socket {
         }
     }
 
-    /// The result of connecting, if it is known by now.
-    pub(super) fn finish_connect(&mut self) -> Option<io::Result<()>> {
-        let result = match self.stream.take_error() {
-            Ok(None) => match self.stream.peer_addr() {
-                Ok(_) => Ok(()),
-                // An early edge: the answer is still on its way.
-                Err(error) if error.kind() == ErrorKind::NotConnected => return None,
-                Err(error) => Err(error),
-            },
-            Ok(Some(error)) | Err(error) => Err(error),
-        };
+    /// The result of connecting, when the poll has said that the socket is writable, or has failed: it says so of none that
+    /// still waits for an answer.
+    pub(super) fn finish_connect(&mut self) -> io::Result<()> {
         self.connecting = false;
-        Some(result)
+        match self.stream.take_error() {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) | Err(error) => Err(error),
+        }
     }
 }
 

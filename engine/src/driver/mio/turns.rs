@@ -22,6 +22,13 @@ impl MioDriver {
             return None;
         };
         socket.note(edge);
+        if socket.connecting {
+            return if edge.is_writable() || edge.is_error() {
+                self.connected(key as Key)
+            } else {
+                None
+            };
+        }
         self.turn(key as Key, targets)
     }
 
@@ -32,10 +39,7 @@ impl MioDriver {
         if socket.listed {
             return None;
         }
-        if socket.connecting {
-            return self.connected(key);
-        }
-        if !socket.readable || !socket.reading || socket.ended {
+        if !socket.readable || !socket.reading || socket.connecting || socket.ended {
             return None;
         }
         let target = targets.receive(key);
@@ -78,7 +82,7 @@ impl MioDriver {
     #[cold]
     fn connected(&mut self, key: Key) -> Option<Completion<TcpStream>> {
         let socket = self.socket(key)?;
-        let result = socket.finish_connect()?;
+        let result = socket.finish_connect();
         if socket.readable && socket.reading {
             self.list(key);
         }
