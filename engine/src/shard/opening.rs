@@ -230,6 +230,9 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
         match link.connection.send_connect(&connect, &mut tools) {
             Ok(()) => {
                 self.core.arm(key);
+                // At once, for nothing joins it before its CONNACK: with hundreds that come up in one pass each would hold a
+                // block to its end.
+                self.pump(key);
                 self.core.touch(key);
             }
             Err(error) => self.end(key, Cause::new(Slug::OVERLOADED, error.to_string()), How::Now),

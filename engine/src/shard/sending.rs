@@ -56,7 +56,7 @@ impl<H: Handler, D: Driver> ShardLoop<H, D> {
     }
 
     /// Hands output to the driver, one block at a time.
-    fn pump(&mut self, key: Key) {
+    pub(super) fn pump(&mut self, key: Key) {
         let Some((link, mut tools)) = self.core.connection(key) else {
             return;
         };
