@@ -281,24 +281,13 @@ impl Driver for MioDriver {
             return;
         };
         socket.reading = reading;
-        if !reading
+        if reading && socket.readable {
+            self.list(key);
+        } else if !reading
             && socket.broken
             && let Some(error) = self.write_errors.remove(&key)
-            && !std::mem::replace(&mut socket.ended, true)
         {
-            // Nobody will read on to its end.
-            self.done.push_back((
-                key,
-                socket.serial,
-                Completion::Closed {
-                    key,
-                    error: Some(error),
-                },
-            ));
-        }
-        if reading && socket.readable && !socket.listed {
-            socket.listed = true;
-            self.ready.push_back((key, socket.serial));
+            self.tell_closed(key, error);
         }
     }
 

@@ -4,7 +4,6 @@ use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 
 use fleetwire_codec::buffer::Block;
-
 use mio::event::Event;
 
 use super::{MioDriver, TOKEN_LISTENERS};
@@ -36,28 +35,29 @@ impl MioDriver {
 
     /// A write failed. What the peer has said before, a reason perhaps, may still lie in the socket, so the reading
     /// side tells the end, unless nobody reads.
-    pub(super) fn broken(&mut self, key: Key, error: io::Error) {
+    fn broken(&mut self, key: Key, error: io::Error) {
         let Some(Some(socket)) = self.sockets.get_mut(key as usize) else {
             return;
         };
         if !socket.reading {
-            if !std::mem::replace(&mut socket.ended, true) {
-                self.done.push_back((
-                    key,
-                    socket.serial,
-                    Completion::Closed {
-                        key,
-                        error: Some(error),
-                    },
-                ));
-            }
-            return;
+            return self.tell_closed(key, error);
         }
         socket.broken = true;
         self.write_errors.insert(key, error);
         socket.readable = true;
         socket.read_closed = true;
         self.list(key);
+    }
+
+    /// Nobody will read on to the connection's end, so that is told now, if it was not.
+    pub(super) fn tell_closed(&mut self, key: Key, error: io::Error) {
+        if let Some(Some(socket)) = self.sockets.get_mut(key as usize)
+            && !std::mem::replace(&mut socket.ended, true)
+        {
+            let error = Some(error);
+            self.done
+                .push_back((key, socket.serial, Completion::Closed { key, error }));
+        }
     }
 
     /// Goes on with each connection that the kernel takes bytes of again, before anything is received: the blocks that come
